@@ -1,0 +1,65 @@
+"""The user's own files, known by what is in them and not by where they lie."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from airlab.errors import UserError
+from airlab.progress import progress
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Files:
+    """A file or folder identified by its content.
+
+    A single file's name is no part of it, so a stage whose reading depends on the suffix needs the
+    format as a field of its own. In a folder the relative names count.
+    """
+
+    sha256: str
+    """64 hex digits over the content (see `Files.of`)."""
+    path: Path = field(compare=False, repr=False)
+    """Where the bytes were found; excluded from comparison and from every fingerprint."""
+
+    @classmethod
+    def of(cls, path: Path) -> "Files":
+        """Hash a file, or every file below a folder with its relative name, streaming.
+
+        Raises:
+            UserError: if nothing is there, a folder holds no file, or something in it cannot be read.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise UserError(f"{path} does not exist; check the path.")
+        try:
+            names = [""] if path.is_file() else _names_below(path)
+            if not names:
+                raise UserError(f"the folder {path} holds no files; give one that does.")
+            members = [path / name if name else path for name in names]
+            total = sum(member.stat().st_size for member in members)
+            with progress(f"reading {path.name}", "bytes", total) as advance:
+                rows = []
+                for name, member in zip(names, members, strict=True):
+                    digest = hashlib.sha256()
+                    with member.open("rb") as stream:
+                        while chunk := stream.read(_CHUNK_BYTES):
+                            digest.update(chunk)
+                            advance(len(chunk))
+                    rows.append([name, digest.hexdigest()])
+        except OSError as error:
+            raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}.") from error
+        return cls(hashlib.sha256(json.dumps(rows).encode()).hexdigest(), path)
+
+
+def _names_below(folder: Path) -> list[str]:
+    names = []
+    for parent, folders, files in os.walk(folder):
+        for name in folders:
+            if Path(parent, name).is_symlink():
+                raise UserError(f"{Path(parent, name)} links to a folder; put the files themselves there.")
+        names += [Path(parent, name).relative_to(folder).as_posix() for name in files]
+    return sorted(names)

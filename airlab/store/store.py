@@ -1,0 +1,145 @@
+"""Where artifacts lie, who may make one, and how one comes to be finished.
+
+``root/<stage name>/<slug>-<first 12 of the fingerprint>/`` is a finished artifact; its record holds all
+64 digits and is compared on every open. ``root/<stage name>/<64 digits>.part/`` is an unfinished one:
+its name carries the whole fingerprint, so nothing else can be continued by mistake. A lock file, which
+the system releases when its owner dies, lets one process at a time work on a stage.
+"""
+
+import datetime
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from airlab.errors import UserError
+from airlab.progress import announce
+from airlab.schema.machine import Machine
+from airlab.store import durable
+from airlab.store.fingerprint import fingerprint
+from airlab.store.record import Record, broken, check_contents, make_record, read_record
+from airlab.store.stage import ATTEMPTS, RECORD, Stage, Workdir
+
+_FOLDER_DIGITS = 12
+
+
+class Store:
+    """All artifacts below one local folder, addressed by what they are."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def folder(self, stage: Stage) -> Path:
+        """Where the stage's artifact lies, or will lie.
+
+        An artifact is recognised by the digits alone: a slug that has been reworded since keeps working.
+        """
+        digits = fingerprint(stage)[:_FOLDER_DIGITS]
+        parent = self.root / stage.name
+        if parent.is_dir():
+            for path in sorted(parent.iterdir()):
+                if path.name == digits or path.name.endswith("-" + digits):
+                    return path
+        slug = re.sub(r"[^a-z0-9._]+", "-", stage.slug().lower()).strip("-.")[:60]
+        return parent / (f"{slug}-{digits}" if slug else digits)
+
+    def part(self, stage: Stage) -> Path:
+        """Where the stage's unfinished work lies, if there is any."""
+        return self.root / stage.name / f"{fingerprint(stage)}.part"
+
+    def find(self, stage: Stage) -> Path | None:
+        """The finished artifact's folder, or None. Checks the record and the files' sizes.
+
+        Raises:
+            UserError: naming the folder to delete, if something is there that is not as it was finished.
+        """
+        record = self.record(stage)
+        return None if record is None else self.folder(stage)
+
+    def record(self, stage: Stage) -> Record | None:
+        """The finished artifact's checked record, or None. Raises as `find` does."""
+        folder = self.folder(stage)
+        if not folder.exists():
+            return None
+        return read_record(folder, stage)
+
+    def verify(self, stage: Stage) -> Record:
+        """Check every byte of a finished artifact against its record.
+
+        Raises:
+            UserError: if there is no such artifact or anything in it was changed, added or removed.
+        """
+        record = self.record(stage)
+        if record is None:
+            raise UserError(f"{stage.name} has no finished artifact to verify; run it first.")
+        check_contents(self.folder(stage), record)
+        return record
+
+    def make(self, stage: Stage, machine: Machine) -> Path:
+        """Return the finished artifact, running the stage (or the rest of it) if it is not there yet.
+
+        Inputs must be finished. On any error or interrupt nothing is promoted, and what was finished in
+        the `.part` folder waits for the next call.
+        """
+        with self._lease(stage):
+            found = self.find(stage)
+            if found is not None:
+                return found
+            final, part = self.folder(stage), self.part(stage)
+            if (part / RECORD).exists():  # stopped between the record and the rename
+                read_record(part, stage)
+            else:
+                self._work(stage, part, machine)
+            durable.remove(part / ATTEMPTS)
+            durable.sync_tree(part)
+            part.rename(final)
+            durable.sync(final.parent)
+            return final
+
+    def _work(self, stage: Stage, part: Path, machine: Machine) -> None:
+        started = _now()
+        try:
+            part.mkdir(exist_ok=True)
+            work = Workdir(part, lambda asked: self._input(stage, asked))
+            try:
+                stage.run(work, machine)
+            finally:
+                work.save_attempt()
+            durable.sync_tree(part)
+            record = make_record(stage, work, started, _now())
+            with durable.written(part / RECORD) as temporary:
+                temporary.write_text(record.model_dump_json(indent=1) + "\n")
+        except Exception as error:
+            full = durable.disk_full(error, part, durable.size_of(part))
+            if full is None or isinstance(error, UserError):
+                raise
+            raise full from error
+
+    def _input(self, stage: Stage, asked: Stage) -> Path:
+        if fingerprint(asked) not in {fingerprint(item) for item in stage.inputs()}:
+            raise ValueError(f"{asked.name} is not a field of {stage.name}, so it is no input of it")
+        found = self.find(asked)
+        if found is None:
+            raise broken(self.folder(asked), f"{stage.name} needs it and it is not there")
+        return found
+
+    @contextmanager
+    def _lease(self, stage: Stage) -> Iterator[None]:
+        folder = self.root / stage.name
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / f".lease-{fingerprint(stage)}")
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            announce(f"{stage.name}: another process is working on it; waiting for it to finish")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
