@@ -1,0 +1,233 @@
+"""Training streams: the full pool with a selected subset upsampled, at one token budget for every arm."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from airlab.errors import UserError
+from airlab.progress import progress
+from airlab.randomness import derive_seed
+from airlab.schema.mixture import MixtureSpec
+
+TOKENS = "tokens.bin"
+INDEX = "index.parquet"
+TOKENIZED = "tokenized.json"
+STARTS = "starts.npy"
+MIXTURE = "mixture.json"
+INDEX_SCHEMA = pa.schema(
+    {"unit_id": pa.string(), "domain": pa.string(), "offset": pa.int64(), "n_tokens": pa.int64()}
+)
+
+
+@dataclass(frozen=True)
+class TokenizedCorpus:
+    """Every document of a pool as ids, in the order of the unit ids whatever the order of the file.
+
+    `offsets` and `lengths` are int64 [documents]; a document's ids are
+    `tokens[offset : offset + length]`. Documents without any token are left out.
+    """
+
+    unit_ids: tuple[str, ...]
+    domains: tuple[str, ...]
+    offsets: np.ndarray
+    lengths: np.ndarray
+    tokens: np.ndarray
+    separator: int
+    """The end-of-text token that opens every document in a mixture."""
+    n_empty: int
+
+    @classmethod
+    def open(cls, folder: Path) -> "TokenizedCorpus":
+        """Read what `TokenizeCorpus` wrote. Raises UserError when no document has a token."""
+        facts = json.loads((folder / TOKENIZED).read_text())
+        index = pq.read_table(folder / INDEX).sort_by("unit_id")
+        filled = index.filter(pc.greater(index["n_tokens"], 0))
+        if filled.num_rows == 0:
+            raise UserError("The corpus has no document with a token; give one with text.")
+        return cls(
+            unit_ids=tuple(filled["unit_id"].to_pylist()),
+            domains=tuple(filled["domain"].to_pylist()),
+            offsets=filled["offset"].to_numpy(),
+            lengths=filled["n_tokens"].to_numpy(),
+            tokens=np.memmap(folder / TOKENS, dtype=np.dtype(facts["dtype"]), mode="r"),
+            separator=facts["separator"],
+            n_empty=index.num_rows - filled.num_rows,
+        )
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A finished mixture folder, opened."""
+
+    folder: Path
+    n_tokens: int
+    dtype: str
+    context: int
+    sha256: str
+    """Of the stream and its document borders: what a resumed training run must find again."""
+
+    @classmethod
+    def open(cls, folder: Path) -> "Mixture":
+        """Read a mixture's facts; the stream itself stays on disk."""
+        facts = json.loads((folder / MIXTURE).read_text())
+        return cls(
+            folder=folder,
+            n_tokens=facts["n_tokens"],
+            dtype=facts["dtype"],
+            context=facts["context"],
+            sha256=facts["sha256"],
+        )
+
+    def tokens(self) -> np.ndarray:
+        """The stream, [n_tokens], mapped."""
+        return np.memmap(self.folder / TOKENS, dtype=np.dtype(self.dtype), mode="r")
+
+    def starts(self) -> np.ndarray:
+        """Where documents begin, int64, ascending from 0."""
+        starts: np.ndarray = np.load(self.folder / STARTS, allow_pickle=False)
+        return starts
+
+
+def pass_order(
+    corpus: TokenizedCorpus, selected: np.ndarray | None, spec: MixtureSpec, seed: int, number: int
+) -> np.ndarray:
+    """Documents of pass `number` in training order, int64 indices into the corpus.
+
+    `selected` is bool [documents], None for the baseline of the full pool. The place of a document
+    follows from a hash of (seed, pass, copy, unit id) alone, so a pass of two arms orders what they
+    share alike, and arms share the noise of the order.
+    """
+    everything = np.arange(len(corpus.unit_ids))
+    chosen = np.flatnonzero(selected) if selected is not None else None
+    copies: list[np.ndarray]
+    if chosen is None:
+        copies = [everything]
+    elif spec.kind == "subset_only":
+        copies = [chosen]
+    else:
+        copies = [everything, chosen]
+    keyed = [
+        (derive_seed(seed, "mixture order", number, copy, corpus.unit_ids[document]), document, copy)
+        for copy, documents in enumerate(copies)
+        for document in documents.tolist()
+    ]
+    return np.array([document for _, document, _ in sorted(keyed)], dtype=np.int64)
+
+
+def selected_documents(corpus: TokenizedCorpus, selection: Sequence[str] | None) -> np.ndarray | None:
+    """The selection as bool [documents]; None stays None.
+
+    Raises UserError when it is empty or names a document that the corpus does not have.
+    """
+    if selection is None:
+        return None
+    if not selection:
+        raise UserError("The selection is empty: select a larger share, or train on the full pool.")
+    wanted = set(selection)
+    selected = np.array([unit in wanted for unit in corpus.unit_ids], dtype=bool)
+    unknown = sorted(wanted.difference(corpus.unit_ids))
+    if unknown:
+        raise UserError(
+            f"The selection names {len(unknown)} documents that the corpus lacks, {unknown[0]!r} first: "
+            "select from the scores of this corpus."
+        )
+    return selected
+
+
+def write_mixture(
+    corpus: TokenizedCorpus,
+    selection: Sequence[str] | None,
+    spec: MixtureSpec,
+    budget_tokens: int,
+    context: int,
+    seed: int,
+    folder: Path,
+) -> dict[str, object]:
+    """Write a stream of exactly `budget_tokens // context * context` tokens, and return its facts.
+
+    Passes follow one another until the budget is spent; the last document is cut there. Each
+    document is opened by the end-of-text token, which so also closes the one before. Writes
+    `tokens.bin`, `starts.npy` and `mixture.json` into `folder`.
+    """
+    n_tokens = budget_tokens // context * context
+    if n_tokens == 0:
+        raise UserError(f"A budget of {budget_tokens} tokens fills no sequence of {context}: raise it.")
+    selected = selected_documents(corpus, selection)
+    starts: list[int] = []
+    drawn = np.zeros(len(corpus.unit_ids), dtype=np.int64)
+    digest = hashlib.sha256()
+    written = n_passes = 0
+    with (folder / TOKENS).open("wb") as stream, progress("mixing", "tokens", n_tokens) as advance:
+        for number, order in enumerate(_passes(corpus, selected, spec, seed)):
+            n_passes = number + 1
+            for document in order.tolist():
+                piece = _opened(corpus, document)[: n_tokens - written]
+                starts.append(written)
+                stream.write(piece.tobytes())
+                digest.update(piece.tobytes())
+                drawn[document] += len(piece)
+                written += len(piece)
+                advance(len(piece))
+                if written == n_tokens:
+                    break
+            if written == n_tokens:
+                break
+    borders = np.array(starts, dtype="<i8")
+    digest.update(borders.tobytes())
+    np.save(folder / STARTS, borders, allow_pickle=False)
+    facts: dict[str, object] = {
+        "n_tokens": n_tokens,
+        "dtype": corpus.tokens.dtype.str,
+        "context": context,
+        "separator": corpus.separator,
+        "documents": len(starts),
+        "documents_without_tokens": corpus.n_empty,
+        "passes_begun": n_passes,
+        **_shares(corpus, selected, drawn),
+        "sha256": digest.hexdigest(),
+    }
+    (folder / MIXTURE).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    return facts
+
+
+def _passes(
+    corpus: TokenizedCorpus, selected: np.ndarray | None, spec: MixtureSpec, seed: int
+) -> Iterator[np.ndarray]:
+    number = 0
+    while True:
+        yield pass_order(corpus, selected, spec, seed, number)
+        number += 1
+
+
+def _opened(corpus: TokenizedCorpus, document: int) -> np.ndarray:
+    offset, length = int(corpus.offsets[document]), int(corpus.lengths[document])
+    opened = np.empty(length + 1, dtype=corpus.tokens.dtype)
+    opened[0] = corpus.separator
+    opened[1:] = corpus.tokens[offset : offset + length]
+    return opened
+
+
+def _shares(corpus: TokenizedCorpus, selected: np.ndarray | None, drawn: np.ndarray) -> dict[str, object]:
+    """How often the parts of the pool were seen; one pass over a document is its tokens and the separator."""
+    available = corpus.lengths + 1
+
+    def passes(of: np.ndarray) -> float:
+        return float(drawn[of].sum() / available[of].sum()) if of.any() else 0.0
+
+    domains = np.array(corpus.domains)
+    chosen = np.zeros(len(drawn), dtype=bool) if selected is None else selected
+    return {
+        "passes_selected": None if selected is None else passes(chosen),
+        "passes_unselected": passes(~chosen),
+        "tokens_per_domain": {
+            name: int(drawn[domains == name].sum()) for name in sorted(set(corpus.domains))
+        },
+        "passes_per_domain": {name: passes(domains == name) for name in sorted(set(corpus.domains))},
+    }

@@ -1,0 +1,56 @@
+"""Starting a training run in this process or in several."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import airlab
+from airlab.errors import UserError
+from airlab.training.pretrain import Job, check, pretrain
+from airlab.training.worker import FACTS, USER_ERROR
+
+
+def launch(job: Job) -> dict[str, object]:
+    """Run the job as its machine asks and return its facts.
+
+    One process without DeepSpeed runs right here; anything else is started by torchrun. Raises
+    UserError for the user's mistakes and RuntimeError when a process failed otherwise.
+    """
+    if job.machine.processes == 1 and job.machine.deepspeed_stage is None:
+        return pretrain(job)
+    check(job)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "job.json")
+        path.write_text(job.model_dump_json())
+        ended = subprocess.run(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+                *("--nproc-per-node", str(job.machine.processes)),
+                *("-m", "airlab.training.worker", str(path)),
+            ],
+            env=_environment(job),
+            check=False,
+        )
+        mistake = path.with_name(USER_ERROR)
+        if mistake.exists():
+            raise UserError(mistake.read_text())
+        if ended.returncode != 0:
+            raise RuntimeError(f"a training process failed with exit code {ended.returncode}")
+        facts: dict[str, object] = json.loads(path.with_name(FACTS).read_text())
+        return facts
+
+
+def _environment(job: Job) -> dict[str, str]:
+    packages = str(Path(airlab.__file__).parents[1])
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")])),
+        "OMP_NUM_THREADS": os.environ.get(
+            "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // job.machine.processes))
+        ),
+    }
+    if job.machine.device == "cpu":
+        environment |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    return environment

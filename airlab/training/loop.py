@@ -1,0 +1,117 @@
+"""The training loop: whole batches of a mixture in order, one update each, resumable exactly."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import torch
+
+from airlab.errors import UserError
+from airlab.progress import progress
+from airlab.schema.training import Training
+from airlab.training.checkpoint import RESUME, Checkpoint, generator_states, write_checkpoint
+from airlab.training.engine import Engine
+from airlab.training.packing import PackedSequences
+from airlab.training.schedule import learning_rate
+
+CURVES = "curves.jsonl"
+
+
+def train(
+    engine: Engine,
+    packed: PackedSequences,
+    training: Training,
+    sequences_per_micro_batch: int,
+    output: Path,
+    identity: dict[str, object],
+    first_step: int,
+    checkpoint_every_s: float,
+) -> None:
+    """Run the updates from `first_step` to the last whole batch.
+
+    Appends to `curves.jsonl` and keeps `resume.safetensors` in `output`. Raises UserError when the
+    loss or the gradient is not finite.
+    """
+    batch, context = training.batch_sequences, packed.context
+    n_steps = n_updates(packed.n_sequences, training)
+    world, rank = engine.accelerator.num_processes, engine.accelerator.process_index
+    share = batch // world
+    curves = _open_curves(output / CURVES, first_step) if engine.is_main else None
+    last_checkpoint = time.monotonic()
+    with progress("pretraining", "tokens", (n_steps - first_step) * batch * context) as advance:
+        for step in range(first_step, n_steps):
+            rate = learning_rate(step, n_steps, training)
+            engine.set_learning_rate(rate)
+            first = step * batch
+            n_targets = packed.n_targets(first, first + batch)
+            mine = np.arange(first + rank * share, first + (rank + 1) * share)
+            summed = torch.zeros((), dtype=torch.float64)
+            for start in range(0, share, sequences_per_micro_batch):
+                cut = packed.batch(mine[start : start + sequences_per_micro_batch])
+                micro = engine.backward((cut.input_ids, cut.position_ids, cut.labels), n_targets)
+                summed += micro.double().cpu()
+            is_due = engine.is_main and time.monotonic() - last_checkpoint >= checkpoint_every_s
+            total, votes = engine.summed(
+                torch.tensor([float(summed), float(is_due)], dtype=torch.float64, device=engine.device)
+            ).tolist()
+            loss, norm = total / n_targets, engine.clip()
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise UserError(
+                    f"Training stopped at step {step}: the loss is {loss} and the gradient's norm {norm}; "
+                    "lower the learning rate."
+                )
+            engine.update()
+            if curves is not None:
+                row = {
+                    "step": step,
+                    "tokens": (step + 1) * batch * context,
+                    "loss": loss,
+                    "learning_rate": rate,
+                    "grad_norm": norm,
+                }
+                curves.write(json.dumps(row) + "\n")
+                curves.flush()
+            if votes and step + 1 < n_steps:
+                _checkpoint(engine, output, identity, step + 1)
+                last_checkpoint = time.monotonic()
+            advance(batch * context)
+    if curves is not None:
+        curves.close()
+
+
+def n_updates(n_sequences: int, training: Training) -> int:
+    """Whole batches in a mixture; what does not fill a batch is left, alike in every arm.
+
+    Raises UserError when there is not one.
+    """
+    n_steps = n_sequences // training.batch_sequences
+    if n_steps == 0:
+        raise UserError(
+            f"The mixture has {n_sequences} sequences, fewer than one batch of {training.batch_sequences}: "
+            "raise the token budget."
+        )
+    return n_steps
+
+
+def _checkpoint(engine: Engine, output: Path, identity: dict[str, object], n_steps_done: int) -> None:
+    checkpoint = Checkpoint(
+        n_steps_done=n_steps_done,
+        weights=engine.weights(),
+        moments=engine.moments(),
+        generators=generator_states(engine.device),
+        identity=identity,
+    )
+    if engine.is_main:
+        write_checkpoint(output / RESUME, checkpoint)
+
+
+def _open_curves(path: Path, first_step: int) -> TextIO:
+    """The curves so far, cut back to the checkpoint: later lines will be written again."""
+    kept = path.read_text().splitlines(keepends=True)[:first_step] if path.exists() else []
+    if len(kept) < first_step:
+        raise RuntimeError(f"{path} has {len(kept)} lines, the checkpoint beside it {first_step} steps")
+    path.write_text("".join(kept))
+    return path.open("a")
