@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from airlab.schema.machine import Machine
 from airlab.store.files import Files
 from airlab.store.stage import Stage
 
@@ -75,6 +76,8 @@ def _form(value: object, where: str) -> Any:
         return {"!stage": fingerprint(value)}
     if isinstance(value, Files):
         return {"!files": value.sha256}
+    if isinstance(value, Machine):
+        raise Refused(f"{where}: a Machine says where to run, which is no part of an identity")
     # Exact types: an enum, a NumPy scalar or any other subclass carries more than its plain value.
     if value is None or type(value) in (bool, int, str):
         return value

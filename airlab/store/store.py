@@ -93,7 +93,7 @@ class Store:
             else:
                 self._work(stage, part, machine)
             durable.remove(part / ATTEMPTS)
-            durable.sync_tree(part)
+            durable.sync(part)
             part.rename(final)
             durable.sync(final.parent)
             return final
@@ -107,8 +107,8 @@ class Store:
                 stage.run(work, machine)
             finally:
                 work.save_attempt()
-            durable.sync_tree(part)
             record = make_record(stage, work, started, _now())
+            durable.sync_tree(part)
             with durable.written(part / RECORD) as temporary:
                 temporary.write_text(record.model_dump_json(indent=1) + "\n")
         except Exception as error:
