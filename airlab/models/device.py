@@ -1,0 +1,26 @@
+"""Putting the machine's settings into effect."""
+
+import torch
+
+from airlab.errors import UserError
+from airlab.models.cpu import use_fast_exact_float32
+from airlab.schema.machine import Machine
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def use_device(machine: Machine) -> str:
+    """The device to load models on, with float32 products fast but exact.
+
+    Raises:
+        UserError: the machine has no such device.
+    """
+    if machine.device == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(
+                "this machine configuration asks for a GPU and PyTorch finds none; use machine=cpu."
+            )
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
+    else:
+        use_fast_exact_float32()
+    return machine.device

@@ -1,0 +1,118 @@
+"""The one door through which causal language models come in.
+
+Weights are safetensors (GGUF files were converted before they reach this door), remote code is
+never run, and nothing falls back to another model.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from airlab.errors import UserError
+from airlab.models import attention
+from airlab.models.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class CausalLM:
+    """A loaded model with its tokenizer.
+
+    Attributes:
+        digest: sha-256 over the weight files, the same wherever the folder lies.
+    """
+
+    model: Any
+    tokenizer: Any
+    geometry: Geometry
+    digest: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+
+def weights_digest(folder: Path) -> str:
+    """Sha-256 over names and contents of a folder's safetensors files."""
+    total = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as stream:
+            total.update(f"{path.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
+    return total.hexdigest()
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a model folder that cannot be loaded safely.
+
+    Raises:
+        UserError: no configuration, no safetensors weights, or a configuration that asks for remote code.
+    """
+    config = folder / "config.json"
+    if not config.is_file():
+        raise UserError(
+            f"{folder} is not a model folder: it has no config.json; "
+            "give a folder in the Hugging Face format."
+        )
+    try:
+        settings = json.loads(config.read_text())
+    except ValueError as error:
+        raise UserError(f"{config} is not valid JSON ({error}); download the model again.") from None
+    if "auto_map" in settings:
+        raise UserError(
+            f"{folder} asks to run code of its own (auto_map in config.json), which is never done; "
+            "use a model that transformers implements."
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"{folder} has no .safetensors weights; pickle formats (.bin, .pt) are refused, "
+            "convert the model to safetensors first."
+        )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder; must be a fast one, since offsets into the text are needed."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"the tokenizer in {folder} has no tokenizer.json; "
+            "a fast tokenizer is needed to map tokens to text."
+        )
+    return tokenizer
+
+
+def load_causal_lm(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> CausalLM:
+    """Load a model folder for scoring: evaluation mode, no gradients, airlab's attention function.
+
+    Raises:
+        UserError: see `check_folder`; also when the architecture has no implementation.
+    """
+    check_folder(folder)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=attention.NAME,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+    except (KeyError, ValueError, OSError) as error:
+        raise UserError(f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    model = model.to(device).eval().requires_grad_(False)
+    return wrap(model, load_tokenizer(folder), digest=weights_digest(folder))
+
+
+def wrap(model: Any, tokenizer: Any, *, digest: str) -> CausalLM:
+    """A `CausalLM` from a model that is already in memory.
+
+    Raises:
+        UserError: the model does not route its attention through transformers' attention interface.
+    """
+    if model.config._attn_implementation != attention.NAME:
+        model.set_attn_implementation(attention.NAME)
+    return CausalLM(model=model, tokenizer=tokenizer, geometry=Geometry.of(model.config), digest=digest)

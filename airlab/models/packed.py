@@ -1,0 +1,127 @@
+"""One forward pass over packed sequences, through the base model and, optionally, the reference model.
+
+Sequences lie end to end in one token stream; none attends to another. Below the first masked
+layer both models compute the same thing, so they share one row; there the row is doubled, and
+heads are masked in the second row only. One set of weights, one pass, no padding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from airlab.errors import UserError
+from airlab.models.attention import Layout, MaskMode, Observer, attention_layout
+from airlab.models.load import CausalLM
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference model, as a difference from the base model.
+
+    Attributes:
+        heads: layer → masked query heads (int64 tensor on the model's device); layers without
+            masked heads are absent.
+        mode: how a head is masked.
+    """
+
+    heads: dict[int, torch.Tensor]
+    mode: MaskMode = "uniform"
+
+    @property
+    def first_layer(self) -> int:
+        """The lowest masked layer: everything below is shared with the base model."""
+        return min(self.heads)
+
+
+def _double(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if args:
+        return (torch.cat([args[0], args[0]]), *args[1:]), kwargs
+    hidden = kwargs["hidden_states"]
+    return args, {**kwargs, "hidden_states": torch.cat([hidden, hidden])}
+
+
+@torch.inference_mode()
+def hidden_states(
+    lm: CausalLM,
+    tokens: torch.Tensor,
+    lengths: Sequence[int],
+    reference: Reference | None = None,
+    observer: Observer | None = None,
+) -> torch.Tensor:
+    """Last hidden states, after the final norm.
+
+    Args:
+        tokens: [T] token ids of all sequences, end to end, on the model's device.
+        lengths: tokens of each sequence.
+        reference: run the reference model beside the base model.
+        observer: see `airlab.models.attention.Observer`.
+
+    Returns:
+        [1, T, hidden], or with `reference` [2, T, hidden]: base, then reference.
+    """
+    if sum(lengths) != tokens.numel():
+        raise ValueError(f"lengths add up to {sum(lengths)}, but there are {tokens.numel()} tokens")
+    positions = torch.cat([torch.arange(n, device=tokens.device) for n in lengths])
+    masked = reference.heads if reference is not None else {}
+    layout = Layout(tuple(lengths), masked, reference.mode if reference else "uniform", observer)
+    decoder = lm.model.get_decoder()
+    hook = None
+    if reference is not None and masked:
+        hook = decoder.layers[reference.first_layer].register_forward_pre_hook(_double, with_kwargs=True)
+    try:
+        with attention_layout(layout):
+            # All three together, or packed documents silently see each other: no mask, no cache, and
+            # positions that restart with every document.
+            states = decoder(
+                input_ids=tokens[None], position_ids=positions[None], attention_mask=None, use_cache=False
+            ).last_hidden_state
+    finally:
+        if hook is not None:
+            hook.remove()
+    if reference is not None and not masked:
+        states = torch.cat([states, states])
+    return states
+
+
+@torch.inference_mode()
+def check_exactness(lm: CausalLM) -> None:
+    """Refuse a model whose logits are not its output projection applied to its last hidden states.
+
+    Scoring applies the projection itself, in chunks, so that `[tokens, vocabulary]` logits never
+    exist. Models that scale, cap or shift logits afterwards would be scored wrongly; comparing
+    one short sequence finds all of them, named or not.
+
+    Raises:
+        UserError: the model family is not computed exactly.
+    """
+    family = type(lm.model).__name__
+    tokens = torch.arange(1, 9, device=lm.device) % lm.geometry.vocabulary
+    seen: set[int] = set()
+    try:
+        states = hidden_states(lm, tokens, [8], observer=lambda layer, *_: seen.add(layer))
+        ours = lm.model.get_output_embeddings()(states)
+        layout = Layout((8,), {})
+        with attention_layout(layout):
+            theirs = lm.model(
+                input_ids=tokens[None],
+                position_ids=torch.arange(8, device=lm.device)[None],
+                attention_mask=None,
+                use_cache=False,
+            ).logits
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"models of type {family} cannot be scored exactly ({error}); use another model family."
+        ) from error
+    if seen != set(range(lm.geometry.layers)):
+        raise UserError(
+            f"models of type {family} compute attention in {len(seen)} of {lm.geometry.layers} layers "
+            "through transformers' attention interface; heads of the other layers cannot be masked, "
+            "use another model family."
+        )
+    if not torch.allclose(ours.float(), theirs.float(), rtol=1e-3, atol=1e-3):
+        raise UserError(
+            f"models of type {family} change their logits after the output projection, "
+            "which scoring does not model; use another model family."
+        )
