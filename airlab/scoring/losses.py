@@ -1,0 +1,151 @@
+"""Per-token losses of documents under the base model and the reference model, in one packed pass.
+
+The only expensive thing in this project, so it keeps sums and counts from which every score can
+be computed later. Logits exist for a few hundred tokens at a time only.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from airlab.models.load import CausalLM
+from airlab.models.packed import Reference, hidden_states
+
+_CHUNK = 512
+"""Rows of logits in memory at once."""
+
+
+@dataclass(frozen=True)
+class TokenLosses:
+    """Losses of one token sequence of n tokens; entry i belongs to predicted token i + 1.
+
+    Attributes:
+        base, reference: float32 [n - 1], nats.
+        entropy: float32 [n - 1], nats, of the base model's prediction.
+    """
+
+    base: np.ndarray
+    reference: np.ndarray
+    entropy: np.ndarray
+
+
+def windows(length: int, window_tokens: int) -> list[tuple[int, int]]:
+    """Cut a sequence into windows [start, end) that overlap by one token.
+
+    The shared token is context in the later window and a prediction in the earlier one, so every
+    token but the first of the document is predicted exactly once.
+    """
+    step = window_tokens - 1
+    return [(s, min(s + window_tokens, length)) for s in range(0, max(length - 1, 1), step)]
+
+
+def _plan(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:
+    """Group sequences into batches of at most `tokens_per_batch` tokens, first-fit, longest first."""
+    room: list[int] = []
+    bins: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        for b, free in enumerate(room):
+            if lengths[i] <= free:
+                bins[b].append(i)
+                room[b] -= lengths[i]
+                break
+        else:
+            bins.append([i])
+            room.append(tokens_per_batch - lengths[i])
+    yield from bins
+
+
+@torch.inference_mode()
+def _losses_and_entropy(
+    projection: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor, entropy: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Negative log-likelihood of each target and entropy of each prediction, float32 [rows]."""
+    losses, entropies = [], []
+    for rows, wanted in zip(states.split(_CHUNK), targets.split(_CHUNK), strict=True):
+        logits = projection(rows).float()
+        log_z = torch.logsumexp(logits, dim=-1)
+        losses.append(log_z - logits.gather(1, wanted[:, None])[:, 0])
+        if entropy:
+            # Not a dot product per row: those sum tens of thousands of terms one after the other.
+            entropies.append(log_z - (torch.exp(logits - log_z[:, None]) * logits).sum(dim=-1))
+    return torch.cat(losses), torch.cat(entropies) if entropy else torch.empty(0)
+
+
+@torch.inference_mode()
+def token_losses(
+    lm: CausalLM, reference: Reference, sequences: Sequence[np.ndarray], tokens_per_batch: int
+) -> Iterator[tuple[int, TokenLosses]]:
+    """Losses of each sequence, in no particular order.
+
+    Args:
+        lm: the base model.
+        reference: the same model with heads masked.
+        sequences: integer arrays of at least two token ids, each scored on its own.
+        tokens_per_batch: packed tokens of one forward pass; a longer sequence gets a pass of its
+            own. Affects results by rounding only.
+
+    Yields:
+        (index into `sequences`, losses).
+    """
+    projection = lm.model.get_output_embeddings()
+    for batch in _plan([len(s) for s in sequences], tokens_per_batch):
+        packed = torch.as_tensor(
+            np.concatenate([sequences[i] for i in batch]).astype(np.int64), device=lm.device
+        )
+        lengths = [len(sequences[i]) for i in batch]
+        states = hidden_states(lm, packed, lengths, reference)
+        ends = np.cumsum(lengths)
+        predicting = torch.ones(len(packed), dtype=torch.bool)
+        predicting[ends - 1] = False  # the last token of a sequence predicts nothing
+        where = predicting.nonzero()[:, 0].to(lm.device)
+        targets = packed[where + 1]
+        base, entropy = _losses_and_entropy(projection, states[0, where], targets, entropy=True)
+        masked, _ = _losses_and_entropy(projection, states[1, where], targets, entropy=False)
+        cuts = np.cumsum([n - 1 for n in lengths])[:-1]
+        columns = [np.split(t.cpu().numpy(), cuts) for t in (base, masked, entropy)]
+        for i, *losses in zip(batch, *columns, strict=True):
+            yield i, TokenLosses(*losses)
+
+
+@dataclass(frozen=True)
+class LossSums:
+    """Sufficient statistics of one document.
+
+    Attributes:
+        n_tokens: predicted tokens.
+        base, reference, entropy: float64 sums over them, nats.
+    """
+
+    n_tokens: int
+    base: float
+    reference: float
+    entropy: float
+
+
+def measure_documents(
+    lm: CausalLM,
+    reference: Reference,
+    documents: Sequence[np.ndarray],
+    *,
+    window_tokens: int,
+    tokens_per_batch: int,
+) -> list[LossSums]:
+    """Loss sums of each document, in order; documents longer than a window are cut (see `windows`).
+
+    Args:
+        documents: integer arrays of at least two token ids.
+    """
+    pieces = [(d, s, e) for d, ids in enumerate(documents) for s, e in windows(len(ids), window_tokens)]
+    parts: list[LossSums | None] = [None] * len(pieces)
+    cut = [documents[d][s:e] for d, s, e in pieces]
+    for i, losses in token_losses(lm, reference, cut, tokens_per_batch):
+        sums = [float(a.sum(dtype=np.float64)) for a in (losses.base, losses.reference, losses.entropy)]
+        parts[i] = LossSums(len(losses.base), *sums)
+    totals = [[0, 0.0, 0.0, 0.0] for _ in documents]
+    for (d, _, _), part in zip(pieces, parts, strict=True):
+        assert part is not None
+        for k, value in enumerate((part.n_tokens, part.base, part.reference, part.entropy)):
+            totals[d][k] += value
+    return [LossSums(int(n), b, r, e) for n, b, r, e in totals]

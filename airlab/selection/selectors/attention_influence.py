@@ -1,0 +1,21 @@
+"""AttentionInfluence (arXiv 2505.07293)."""
+
+from typing import Literal
+
+import numpy as np
+
+from airlab.scoring.influence import attention_influence
+from airlab.selection.selectors.base import SelectorBase
+from airlab.selection.units import Units
+
+
+class AttentionInfluence(SelectorBase):
+    """Relative increase of the loss when the retrieval heads are masked (Eq. 5)."""
+
+    kind: Literal["attention_influence"]
+
+    def score(self, units: Units, seed: int) -> np.ndarray:
+        return attention_influence(units.loss_sum_base, units.loss_sum_ref)
+
+
+SELECTORS = (AttentionInfluence,)

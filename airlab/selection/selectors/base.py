@@ -1,0 +1,26 @@
+"""What makes a selector: a frozen configuration with one method."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from airlab.schema.base import Frozen
+from airlab.selection.units import Units
+
+
+class SelectorBase(Frozen, ABC):
+    """A way to score units; higher is selected.
+
+    Subclasses have a field `kind: Literal["name"]` and live in a module `airlab/selection/selectors/
+    <name>.py` that ends with `SELECTORS = (TheClass,)`. Budgets, ties and domains are handled
+    elsewhere, the same for all.
+    """
+
+    @abstractmethod
+    def score(self, units: Units, seed: int) -> np.ndarray:
+        """Scores, float64 [units], finite, and independent of the units' order.
+
+        Args:
+            units: what is to be scored.
+            seed: the experiment's seed, for selectors that draw.
+        """
