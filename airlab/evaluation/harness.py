@@ -1,0 +1,233 @@
+"""lm-eval over a saved checkpoint. Imported only in the worker process (`airlab.evaluation.worker`).
+
+The metrics we add to the harness's own, all per item:
+
+- ``bits_per_byte``: negative log-likelihood of the text in bits, over its UTF-8 bytes.
+- ``answer_nats``: negative log-likelihood of the right answer in nats, per UTF-8 byte of the answer (so that
+  targets with different tokenizers compare); lower is better.
+- ``margin``: log-likelihood per byte of the right choice minus that of the best wrong one, in nats.
+- ``acc`` of a likelihood task: 1 when greedy decoding would give exactly the answer.
+"""
+
+import contextlib
+import math
+import os
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+import transformers
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from airlab.errors import UserError
+from airlab.evaluation.records import Record
+from airlab.evaluation.tasks.files import ListedTask, read_tasks
+from airlab.schema.evaluation import METRICS, HarnessSpec, HarnessTask
+
+
+class HarnessError(RuntimeError):
+    """The harness did not do what it was asked; its results must not be used."""
+
+
+def software_versions() -> dict[str, str]:
+    """What decides a result besides weights and items."""
+    return {name: version(name) for name in ("lm_eval", "torch", "transformers")}
+
+
+def load(checkpoint: Path, batch_size: int, device: str) -> Any:
+    """The checkpoint behind lm-eval's model interface, in float32."""
+    return HFLM(
+        pretrained=str(checkpoint.resolve()),
+        dtype="float32",
+        batch_size=batch_size,
+        device=device,
+        trust_remote_code=False,
+    )
+
+
+def evaluate_local(checkpoint: Path, tasks: Path, *, batch_size: int, device: str, seed: int) -> list[Record]:
+    """Records of every task of a tasks folder, in its order.
+
+    Raises `UserError` when an item does not fit the model's context (the harness would cut its beginning
+    off without failing) and `HarnessError` when items are missing.
+    """
+    listed = read_tasks(tasks)
+    model = load(checkpoint, batch_size, device)
+    # The YAML names its data relative to its folder, so that the folder can be moved.
+    with contextlib.chdir(tasks):
+        manager = TaskManager(include_path=".", include_defaults=False)
+        results = lm_eval.simple_evaluate(
+            model,
+            tasks=[task.name for task in listed],
+            task_manager=manager,
+            bootstrap_iters=0,
+            log_samples=True,
+        )
+    records: list[Record] = []
+    for task in listed:
+        samples = sorted(results["samples"].get(task.name, []), key=lambda sample: sample["doc_id"])
+        _expect(task.name, task.n_items, len(samples))
+        _check_context(model, task, samples)
+        hashes = _unique_hashes(task.name, samples)
+        for sample, item_hash in zip(samples, hashes, strict=True):
+            values = _local_values(task, sample)
+            for metric in task.metrics:
+                records.append(
+                    Record(
+                        task=task.name,
+                        task_version=task.version,
+                        item_hash=item_hash,
+                        cluster=sample["doc"]["cluster"] or None,
+                        seed=seed,
+                        metric=metric,
+                        value=_finite(task.name, metric, values[metric]),
+                        higher_is_better=METRICS[metric],
+                    )
+                )
+    return records
+
+
+def evaluate_harness(
+    checkpoint: Path, spec: HarnessSpec, *, batch_size: int, device: str, seed: int
+) -> list[Record]:
+    """Records of the harness's own benchmarks; an item of a group's member has that member as its cluster."""
+    model = load(checkpoint, batch_size, device)
+    manager = TaskManager()
+    return [
+        record
+        for task in spec.tasks
+        for record in _benchmark(model, manager, task, spec.allow_code_execution, seed)
+    ]
+
+
+def harness_task_names() -> set[str]:
+    """Every task and group the installed harness knows."""
+    return set(TaskManager().all_tasks)
+
+
+def _benchmark(model: Any, manager: Any, task: HarnessTask, allow_code: bool, seed: int) -> list[Record]:
+    asked: Any = task.harness_name
+    if task.sampling is not None:
+        generation = {
+            "do_sample": True,
+            "temperature": task.sampling.temperature,
+            "top_p": task.sampling.top_p,
+        }
+        asked = {"task": asked, "repeats": task.sampling.samples, "generation_kwargs": generation}
+    if allow_code:
+        os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # the metric of HumanEval refuses to load without it
+    results = lm_eval.simple_evaluate(
+        model,
+        tasks=[asked],
+        num_fewshot=task.shots,
+        task_manager=manager,
+        bootstrap_iters=0,
+        log_samples=True,
+        confirm_run_unsafe_code=allow_code,
+    )
+    records = []
+    for member, samples in sorted(results["samples"].items()):
+        chosen = [sample for sample in samples if sample["filter"] == task.filter]
+        if not chosen:
+            filters = sorted({sample["filter"] for sample in samples})
+            raise UserError(
+                f"benchmark {task.name} asks for the answer filter {task.filter!r} of {member}, "
+                f"which has only: {', '.join(filters)}"
+            )
+        _expect(member, results["n-samples"][member]["original"], len(chosen))
+        for sample, item_hash in zip(chosen, _unique_hashes(member, chosen), strict=True):
+            if task.metric not in sample["metrics"]:
+                raise UserError(
+                    f"benchmark {task.name} asks for the metric {task.metric!r} of {member}, which has only: "
+                    f"{', '.join(sorted(sample['metrics']))}"
+                )
+            records.append(
+                Record(
+                    task=task.name,
+                    task_version=f"{member}:{results['versions'].get(member)}",
+                    item_hash=item_hash,
+                    cluster=member,
+                    seed=seed,
+                    metric=task.metric,
+                    value=_finite(member, task.metric, sample[task.metric]),
+                    higher_is_better=bool(results["higher_is_better"][member][task.metric]),
+                )
+            )
+    return records
+
+
+def _local_values(task: ListedTask, sample: dict[str, Any]) -> dict[str, float]:
+    if task.form == "rolling":
+        return {
+            "bits_per_byte": -float(sample["filtered_resps"][0])
+            / (_bytes(sample["doc"]["text"]) * math.log(2))
+        }
+    if task.form == "likelihood":
+        log_likelihood, greedy = sample["filtered_resps"][0]
+        return {
+            "answer_nats": -float(log_likelihood) / _bytes(sample["doc"]["text"]),
+            "acc": float(greedy),
+        }
+    answer = sample["doc"]["answer"]
+    per_byte = [
+        float(log_likelihood) / _bytes(choice)
+        for choice, (log_likelihood, _) in zip(
+            sample["doc"]["choices"], sample["filtered_resps"], strict=True
+        )
+    ]
+    best_wrong = max(value for index, value in enumerate(per_byte) if index != answer)
+    return {
+        "acc": float(sample["acc"]),
+        "acc_norm": float(sample["acc_norm"]),
+        "answer_nats": -per_byte[answer],
+        "margin": per_byte[answer] - best_wrong,
+    }
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode())
+
+
+def _expect(task: str, expected: int, found: int) -> None:
+    if found != expected:
+        raise HarnessError(f"lm-eval returned {found} items of task {task}, which has {expected}")
+
+
+def _finite(task: str, metric: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise HarnessError(
+            f"lm-eval returned {value} for {metric} of task {task}: the checkpoint's weights are broken"
+        )
+    return float(value)
+
+
+def _check_context(model: Any, task: ListedTask, samples: list[dict[str, Any]]) -> None:
+    if task.form == "rolling":  # long texts are read in windows
+        return
+    longest = 0
+    for sample in samples:
+        for arguments in sample["arguments"]:
+            longest = max(longest, len(model.tok_encode(arguments[0] + arguments[1])))
+    # The last token is only predicted, never read.
+    if longest - 1 > model.max_length:
+        raise UserError(
+            f"task {task.name} has an item of {longest} tokens and the model's context is "
+            f"{model.max_length}: make the task's items shorter or the target's context longer"
+        )
+
+
+def _unique_hashes(task: str, samples: list[dict[str, Any]]) -> list[str]:
+    """The harness's hash of each item; a benchmark's exact duplicates are numbered to stay pairable."""
+    seen: Counter[str] = Counter()
+    hashes = []
+    for sample in samples:
+        item_hash = f"{task}:{sample['doc_hash']}"
+        seen[item_hash] += 1
+        hashes.append(item_hash if seen[item_hash] == 1 else f"{item_hash}#{seen[item_hash]}")
+    return hashes
+
+
+transformers.logging.set_verbosity_error()

@@ -1,0 +1,61 @@
+"""The process lm-eval runs in, seen from inside: one JSON request a line in, one JSON reply a line out.
+
+It ends when its input ends, so it never outlives the process that started it.
+"""
+
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from airlab.errors import UserError
+
+
+def main() -> None:
+    """Answer requests until standard input is closed."""
+    # Replies go to a private copy of standard output; whatever libraries print goes to the log.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        try:
+            reply: dict[str, Any] = {"ok": _answer(json.loads(line))}
+        except UserError as error:
+            reply = {"user_error": str(error)}
+        except Exception as error:
+            traceback.print_exc()
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        sys.stderr.flush()
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    began = time.perf_counter()
+    from airlab.evaluation import harness  # seconds of imports, paid once a process
+    from airlab.evaluation.records import write_records
+    from airlab.schema.evaluation import HarnessSpec
+
+    imported = time.perf_counter()
+    checkpoint = Path(request["checkpoint"])
+    how = {"batch_size": request["batch_size"], "device": request["device"], "seed": request["seed"]}
+    if request["spec"] is None:
+        records = harness.evaluate_local(checkpoint, Path(request["tasks"]), **how)
+    else:
+        spec = HarnessSpec.model_validate_json(request["spec"])
+        records = harness.evaluate_harness(checkpoint, spec, **how)
+    versions = harness.software_versions()
+    write_records(Path(request["output"]), records, versions)
+    return {
+        "n_records": len(records),
+        "n_items": len({record.item_hash for record in records}),
+        "versions": versions,
+        "import_wall_s": round(imported - began, 3),
+        "wall_s": round(time.perf_counter() - imported, 3),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""Variants x tasks: values with intervals, paired differences to the reference arm, verdicts.
+
+The composite on which a verdict stands is named before any result is seen: the mean over its columns of
+the paired difference (variant - reference, same seeds, same items; turned so that positive is better),
+in units of the between-item standard deviation of the baseline arm (the full pool) in that column. Every
+column weighs the same; none is left out when its results are missing. Seeds are drawn jointly for all
+columns, items within each. P-values of the verdicts are Holm-adjusted over all variants compared.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from airlab.evaluation.records import Record
+from airlab.randomness import generator
+from airlab.stats.estimate import Estimate
+from airlab.stats.grid import Grid, arrange, paired_difference
+from airlab.stats.intervals import Comparison, compare, interval
+from airlab.stats.multiplicity import holm, minimum_detectable_effect
+
+Outcome = Literal["beat", "did not beat", "lost to", "unknown against"]
+
+
+class IncompleteTable(ValueError):
+    """Cells without results; the message lists them all."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant (an arm of the experiment)."""
+
+    variant: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric of a task."""
+
+    task: str
+    metric: str
+    higher_is_better: bool
+    label: str
+    in_composite: bool = True
+    """Whether verdicts count this column. A task shown by several metrics should count once."""
+    chance: float | None = None
+    """What guessing scores, for accuracies."""
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """What a table shows, fixed before results exist."""
+
+    title: str
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    seeds: tuple[int, ...]
+    reference: str = "random"
+    """The variant that differences are taken to (equal tokens, same seeds and items)."""
+    baseline: str = "full_pool"
+    """The variant whose between-item spread is the unit of the composite."""
+    level: float = 0.95
+    resamples: int = 2000
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        variants = [row.variant for row in self.rows]
+        if len(set(variants)) != len(variants):
+            raise ValueError("a variant has two rows")
+        keys = [(column.task, column.metric) for column in self.columns]
+        if len(set(keys)) != len(keys) or not any(column.in_composite for column in self.columns):
+            raise ValueError("a table needs columns, each once, and one at least in the composite")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("a table needs seeds, each once")
+        for needed in (self.reference, self.baseline):
+            if needed not in variants:
+                raise ValueError(f"the table has no row for {needed}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant in one column. `difference` (to the reference) is None in the reference's own row."""
+
+    value: Estimate
+    difference: Estimate | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a variant did against the reference on the composite."""
+
+    composite: Estimate
+    p_holm: float | None
+    detectable: float | None
+    """The smallest true composite found with 80 % probability, in the composite's units."""
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Table:
+    """Computed cells; a hole is None and exists only in a table asked for with ``partial=True``."""
+
+    spec: TableSpec
+    cells: dict[tuple[str, str, str], Cell | None]
+    """(variant, task, metric) -> cell."""
+    verdicts: dict[str, Verdict | None]
+    """Variant -> verdict; no entry for the reference, None where columns are missing."""
+
+    @property
+    def n_runs(self) -> int:
+        """Training seeds behind every cell."""
+        return len(self.spec.seeds)
+
+
+def build_table(
+    spec: TableSpec, records: Mapping[str, Iterable[Record]], *, seed: int = 0, partial: bool = False
+) -> Table:
+    """Compute a table from the records of each variant (all its seeds together).
+
+    Every cell draws from a generator named after it, so that adding a row or column changes no other.
+
+    Raises `IncompleteTable` when a (variant, task, metric, seed) has no records and `partial` is False,
+    ValueError when items or task versions of two variants differ or a direction contradicts the spec.
+    """
+    grids, holes = _grids(spec, records)
+    if holes and not partial:
+        raise IncompleteTable(f"{len(holes)} cells have no results: " + "; ".join(holes))
+
+    cells: dict[tuple[str, str, str], Cell | None] = {}
+    comparisons: dict[str, Comparison | None] = {}
+    for row in spec.rows:
+        for column in spec.columns:
+            cells[row.variant, column.task, column.metric] = _cell(spec, grids, row, column, seed)
+        if row.variant != spec.reference:
+            comparisons[row.variant] = _composite(spec, grids, row, seed)
+    return Table(spec, cells, _verdicts(spec, comparisons))
+
+
+_Grids = dict[tuple[str, str, str], Grid]
+
+
+def _grids(spec: TableSpec, records: Mapping[str, Iterable[Record]]) -> tuple[_Grids, list[str]]:
+    grids: _Grids = {}
+    holes = []
+    versions: dict[str, set[str]] = {}
+    for row in spec.rows:
+        by_column: dict[tuple[str, str], list[Record]] = {}
+        for record in records.get(row.variant, ()):
+            by_column.setdefault((record.task, record.metric), []).append(record)
+        for column in spec.columns:
+            found = [r for r in by_column.get((column.task, column.metric), []) if r.seed in spec.seeds]
+            absent = sorted(set(spec.seeds) - {record.seed for record in found})
+            if absent:
+                holes.append(
+                    f"{row.variant} x {column.task}/{column.metric} x seed {', '.join(map(str, absent))}"
+                )
+                continue
+            if any(record.higher_is_better != column.higher_is_better for record in found):
+                raise ValueError(f"the table turns {column.task}/{column.metric} the wrong way round")
+            seen = {record.task_version for record in found}
+            if versions.setdefault(column.task, seen) != seen:
+                raise ValueError(f"variants were evaluated on different versions of task {column.task}")
+            try:
+                grid = arrange((r.seed, r.item_hash, r.cluster, r.value) for r in found)
+            except ValueError as error:
+                raise ValueError(f"{row.variant} x {column.task}/{column.metric}: {error}") from error
+            grids[row.variant, column.task, column.metric] = grid
+    return grids, holes
+
+
+def _cell(spec: TableSpec, grids: _Grids, row: Row, column: Column, seed: int) -> Cell | None:
+    own = grids.get((row.variant, column.task, column.metric))
+    if own is None:
+        return None
+    how = {"level": spec.level, "resamples": spec.resamples}
+    purpose = (row.variant, column.task, column.metric)
+    value = interval(own, rng=generator(seed, "table", "value", *purpose), **how)  # type: ignore[arg-type]
+    reference = grids.get((spec.reference, column.task, column.metric))
+    if row.variant == spec.reference or reference is None:
+        return Cell(value, None)
+    difference = paired_difference(own, reference)
+    rng = generator(seed, "table", "difference", *purpose)
+    return Cell(value, compare([difference], rng=rng, **how).estimate)  # type: ignore[arg-type]
+
+
+def _composite(spec: TableSpec, grids: _Grids, row: Row, seed: int) -> Comparison | None:
+    differences, scales = [], []
+    for column in filter(lambda column: column.in_composite, spec.columns):
+        key = (column.task, column.metric)
+        own, reference, baseline = (
+            grids.get((v, *key)) for v in (row.variant, spec.reference, spec.baseline)
+        )
+        if own is None or reference is None or baseline is None:
+            return None
+        spread = _between_items(baseline)
+        if spread == 0:
+            raise ValueError(
+                f"all items of {column.task}/{column.metric} score the same in the arm {spec.baseline}: the "
+                "column cannot enter the composite; set in_composite to false or choose another metric"
+            )
+        differences.append(paired_difference(own, reference))
+        scales.append(spread if column.higher_is_better else -spread)
+    rng = generator(seed, "table", "composite", row.variant)
+    return compare(differences, rng=rng, level=spec.level, resamples=spec.resamples, scales=scales)
+
+
+def _between_items(grid: Grid) -> float:
+    return float(np.std(grid.values.mean(axis=0), ddof=1)) if len(grid.items) > 1 else 0.0
+
+
+def _verdicts(spec: TableSpec, comparisons: Mapping[str, Comparison | None]) -> dict[str, Verdict | None]:
+    p_values = {v: c.p_value for v, c in comparisons.items() if c is not None and c.p_value is not None}
+    adjusted = holm(p_values)
+    verdicts: dict[str, Verdict | None] = {}
+    for variant, comparison in comparisons.items():
+        if comparison is None:
+            verdicts[variant] = None
+            continue
+        p_holm, value = adjusted.get(variant), comparison.estimate.value
+        outcome: Outcome = "did not beat"
+        if p_holm is None:
+            outcome = "unknown against"
+        elif p_holm <= 1 - spec.level:
+            outcome = "beat" if value > 0 else "lost to"
+        error = comparison.standard_error
+        detectable = None if error is None else minimum_detectable_effect(error, level=spec.level)
+        verdicts[variant] = Verdict(comparison.estimate, p_holm, detectable, outcome)
+    return verdicts
+
+
+def verdict_sentence(spec: TableSpec, row: Row, verdict: Verdict | None) -> str:
+    """What a variant's composite says, in one sentence."""
+    reference = next(other.label for other in spec.rows if other.variant == spec.reference)
+    if verdict is None:
+        return f"{row.label}: no verdict against {reference}, columns are missing."
+    parts = [f"{row.label} {verdict.outcome} {reference}: composite {verdict.composite.text(3, sign=True)}"]
+    if verdict.p_holm is not None:
+        parts.append(f"Holm-adjusted p = {verdict.p_holm:.3f}")
+    if verdict.outcome == "did not beat" and verdict.detectable is not None:
+        parts.append(f"a difference of {verdict.detectable:.3f} would have been found with 80 % probability")
+    if verdict.composite.n_runs == 1:
+        parts.append("one seed: seed variation unknown")
+    return "; ".join(parts) + "."
+
+
+def estimates(table: Table) -> dict[str, Any]:
+    """Everything in the table as JSON values, unrounded; unknown is null."""
+    spec = table.spec
+    rows = []
+    for row in spec.rows:
+        for column in spec.columns:
+            cell = table.cells[row.variant, column.task, column.metric]
+            rows.append(
+                {
+                    "variant": row.variant,
+                    "task": column.task,
+                    "metric": column.metric,
+                    "higher_is_better": column.higher_is_better,
+                    "in_composite": column.in_composite,
+                    "chance": column.chance,
+                    "value": cell.value.as_dict() if cell else None,
+                    "difference": cell.difference.as_dict() if cell and cell.difference else None,
+                }
+            )
+    verdicts = {
+        variant: None
+        if verdict is None
+        else {
+            "outcome": verdict.outcome,
+            "composite": verdict.composite.as_dict(),
+            "p_holm": verdict.p_holm,
+            "detectable": verdict.detectable,
+        }
+        for variant, verdict in table.verdicts.items()
+    }
+    return {
+        "title": spec.title,
+        "reference": spec.reference,
+        "baseline": spec.baseline,
+        "seeds": list(spec.seeds),
+        "level": spec.level,
+        "resamples": spec.resamples,
+        "cells": rows,
+        "verdicts": verdicts,
+    }

@@ -1,0 +1,168 @@
+"""What is measured on a trained target: tasks built from held-out text, or the harness's own benchmarks."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from airlab.schema.base import Frozen
+
+LOWER = False
+HIGHER = True
+
+METRICS: dict[str, bool] = {
+    "bits_per_byte": LOWER,
+    "answer_nats": LOWER,
+    "acc": HIGHER,
+    "acc_norm": HIGHER,
+    "margin": HIGHER,
+}
+"""Metric of a local task -> whether higher is better. `airlab.evaluation.harness` states each one's unit."""
+
+CHOICE_METRICS = ("acc", "acc_norm", "answer_nats", "margin")
+LIKELIHOOD_METRICS = ("answer_nats", "acc")
+
+
+class PlannedTask(Frozen):
+    """A task that a specification will make: known before any text is read."""
+
+    name: str
+    metrics: tuple[str, ...]
+
+
+class BitsPerByte(Frozen):
+    """Held-out text, one task a domain (``bits_per_byte_<domain>``): the lowest-noise metric there is."""
+
+    kind: Literal["bits_per_byte"] = "bits_per_byte"
+    items: PositiveInt = 60
+    domains: tuple[str, ...] = Field(min_length=1)
+    max_bytes: PositiveInt = 512
+    """Documents are cut into pieces of this length at character boundaries, from their beginning; later
+    pieces are taken only when there are fewer documents than items."""
+    min_bytes: PositiveInt = 256
+    """Shorter pieces are not taken, so that items weigh alike."""
+
+    def planned(self) -> tuple[PlannedTask, ...]:
+        """One task a domain."""
+        return tuple(
+            PlannedTask(name=f"bits_per_byte_{domain}", metrics=("bits_per_byte",)) for domain in self.domains
+        )
+
+
+class KeyRetrieval(Frozen):
+    """Return the value of a key that stands in the context: what retrieval heads do."""
+
+    kind: Literal["key_retrieval"] = "key_retrieval"
+    items: PositiveInt = 60
+    pairs: Annotated[int, Field(ge=2)] = 6
+    """Key/value lines in the context; the choices are all their values, so chance is 1/pairs."""
+
+    def planned(self) -> tuple[PlannedTask, ...]:
+        """A single task."""
+        return (PlannedTask(name=self.kind, metrics=CHOICE_METRICS),)
+
+
+class Copying(Frozen):
+    """A random word sequence twice: how likely is the second copy."""
+
+    kind: Literal["copying"] = "copying"
+    items: PositiveInt = 60
+    words: PositiveInt = 24
+
+    def planned(self) -> tuple[PlannedTask, ...]:
+        """A single task."""
+        return (PlannedTask(name=self.kind, metrics=LIKELIHOOD_METRICS),)
+
+
+class Reasoning(Frozen):
+    """Verified problems: the worked answer given the question, the final answer given question and steps."""
+
+    kind: Literal["reasoning"] = "reasoning"
+    items: PositiveInt = 60
+    domain: str = "reasoning"
+    max_bytes: PositiveInt = 600
+    """Longer problems are not taken: a question cut in two cannot be answered."""
+
+    def planned(self) -> tuple[PlannedTask, ...]:
+        """Two tasks over the same documents."""
+        return (
+            PlannedTask(name="reasoning_worked", metrics=LIKELIHOOD_METRICS),
+            PlannedTask(name="reasoning_final", metrics=LIKELIHOOD_METRICS),
+        )
+
+
+class Choices(Frozen):
+    """A multiple-choice set of held-out documents; wrong choices come from others of the same domain."""
+
+    kind: Literal["next_passage", "next_step", "title", "definition", "docstring"]
+    items: PositiveInt = 60
+    domains: tuple[str, ...] = Field(min_length=1)
+    sources: tuple[str, ...] | None = None
+    """Only documents of these sources (package names); null takes every source of the domains."""
+    choices: Annotated[int, Field(ge=2)] = 4
+    prompt_bytes: PositiveInt = 200
+    choice_bytes: PositiveInt = 100
+
+    def planned(self) -> tuple[PlannedTask, ...]:
+        """A single task."""
+        return (PlannedTask(name=self.kind, metrics=CHOICE_METRICS),)
+
+
+LocalTask = Annotated[BitsPerByte | KeyRetrieval | Copying | Reasoning | Choices, Field(discriminator="kind")]
+
+
+class TaskSpec(Frozen):
+    """Tasks built from a corpus's held-out documents, run by lm-eval without a network."""
+
+    kind: Literal["local"] = "local"
+    tasks: tuple[LocalTask, ...] = Field(min_length=1)
+    minimum_items: PositiveInt = 20
+    """A task the held-out text cannot fill to this many items is refused, never quietly made smaller."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "TaskSpec":
+        names = [task.name for task in self.planned()]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two tasks of the evaluation have the same name: {', '.join(twice)}")
+        return self
+
+    def planned(self) -> tuple[PlannedTask, ...]:
+        """Every task this makes, in order."""
+        return tuple(planned for task in self.tasks for planned in task.planned())
+
+
+class Sampling(Frozen):
+    """Several sampled answers a question, instead of one greedy answer."""
+
+    samples: PositiveInt
+    temperature: PositiveFloat
+    top_p: Annotated[float, Field(gt=0, le=1)]
+
+
+class HarnessTask(Frozen):
+    """One benchmark by its lm-eval name (a task or a group)."""
+
+    name: str
+    """The table's column, e.g. ``ARC-C``."""
+    harness_name: str
+    shots: Annotated[int, Field(ge=0)]
+    metric: str
+    filter: str = "none"
+    """lm-eval's answer filter, e.g. ``flexible-extract``."""
+    sampling: Sampling | None = None
+
+
+class HarnessSpec(Frozen):
+    """The harness's own benchmarks; their data come from a hub."""
+
+    kind: Literal["harness"] = "harness"
+    tasks: tuple[HarnessTask, ...] = Field(min_length=1)
+    allow_code_execution: bool = False
+    """HumanEval runs the programs a model wrote; without this it is refused."""
+
+    def planned(self) -> tuple[PlannedTask, ...]:
+        """Every benchmark, in order."""
+        return tuple(PlannedTask(name=task.name, metrics=(task.metric,)) for task in self.tasks)
+
+
+EvaluationSpec = Annotated[TaskSpec | HarnessSpec, Field(discriminator="kind")]
+"""What ``configs/evaluation/*.yaml`` binds to."""

@@ -1,0 +1,155 @@
+"""Intervals of means over items, and over runs x items.
+
+Items and runs (training seeds) are both samples: another seed and other items of the same kind would
+give other numbers. With a single run the interval covers items only, and says so.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from airlab.stats.estimate import Estimate
+from airlab.stats.grid import Array, Grid, cluster_values
+
+ITEMS_ONLY = "bootstrap over items; seed variation unknown"
+RUNS_AND_ITEMS = "bootstrap over seeds and items, scaled to Satterthwaite's t"
+UNKNOWN = "unknown: too few units, or all alike"
+_CHUNK = 250
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An estimate of a difference from zero, its standard error and two-sided p-value (None: unknown)."""
+
+    estimate: Estimate
+    standard_error: float | None
+    p_value: float | None
+
+
+def mean_interval(
+    values: Array, *, rng: np.random.Generator, level: float = 0.95, resamples: int = 2000
+) -> Estimate:
+    """Bias-corrected and accelerated bootstrap interval of the mean of independent values [n].
+
+    Unknown for fewer than two values or when all are equal: a bootstrap of those would claim certainty.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    value = float(values.mean())
+    if len(values) < 2 or np.ptp(values) == 0:
+        return Estimate(value, None, None, level, UNKNOWN, len(values), 1)
+    result = stats.bootstrap(
+        (values,),
+        np.mean,
+        axis=-1,
+        confidence_level=level,
+        n_resamples=resamples,
+        batch=_CHUNK,
+        method="BCa",
+        rng=rng,
+    ).confidence_interval
+    return Estimate(value, float(result.low), float(result.high), level, ITEMS_ONLY, len(values), 1)
+
+
+def cluster_interval(
+    grid: Grid, *, rng: np.random.Generator, level: float = 0.95, resamples: int = 2000
+) -> Estimate:
+    """Interval of a single run's mean over items when whole clusters are drawn, not items.
+
+    Raises ValueError for more than one run: use `compare` or `interval`, which know about runs.
+    """
+    if len(grid.runs) != 1:
+        raise ValueError("a cluster bootstrap is over one run's items")
+    return mean_interval(cluster_values(grid)[0], rng=rng, level=level, resamples=resamples)
+
+
+def interval(grid: Grid, *, rng: np.random.Generator, level: float = 0.95, resamples: int = 2000) -> Estimate:
+    """Interval of the mean over runs and items; items only (and said so) with a single run."""
+    if len(grid.runs) == 1:
+        return cluster_interval(grid, rng=rng, level=level, resamples=resamples)
+    return compare([grid], rng=rng, level=level, resamples=resamples).estimate
+
+
+def compare(
+    strata: Sequence[Grid],
+    *,
+    rng: np.random.Generator,
+    level: float = 0.95,
+    resamples: int = 2000,
+    scales: Sequence[float] | None = None,
+) -> Comparison:
+    """The mean over strata (tasks) of their mean over runs and items, each stratum divided by its scale.
+
+    Strata share their runs (a seed's luck is common to all its tasks) and have items of their own. The
+    hierarchical bootstrap draws runs once for all strata and items (clusters) within each, crossed, as
+    every run saw every item. Its spread is then brought to the unbiased two-way variance and to
+    Satterthwaite's t: a plain percentile interval over two to five seeds is far too short.
+
+    One run: items only. Unknown when a stratum has fewer than two units or nothing varies.
+
+    Raises ValueError when strata have different runs.
+    """
+    if not strata or any(set(grid.runs) != set(strata[0].runs) for grid in strata):
+        raise ValueError("strata must have the same runs")
+    order = sorted(strata[0].runs)
+    factors = [1.0] * len(strata) if scales is None else list(scales)
+    weighted = [
+        cluster_values(grid)[[grid.runs.index(run) for run in order]] / (scale * len(strata))
+        for grid, scale in zip(strata, factors, strict=True)
+    ]
+    n_runs, n_units = len(order), sum(values.shape[1] for values in weighted)
+    value = float(sum(values.mean() for values in weighted))
+    error, freedom = _two_way(weighted)
+    if error is None or freedom is None:
+        return Comparison(Estimate(value, None, None, level, UNKNOWN, n_units, n_runs), None, None)
+
+    draws = _hierarchical_draws(weighted, resamples, rng)
+    spread = float(draws.std())
+    stretch = error / spread * float(stats.t.ppf((1 + level) / 2, freedom) / stats.norm.ppf((1 + level) / 2))
+    low, high = value + stretch * (np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) - value)
+    method = RUNS_AND_ITEMS if n_runs > 1 else ITEMS_ONLY
+    estimate = Estimate(value, float(low), float(high), level, method, n_units, n_runs)
+    return Comparison(estimate, error, float(2 * stats.t.sf(abs(value) / error, freedom)))
+
+
+def _two_way(weighted: Sequence[Array]) -> tuple[float | None, float | None]:
+    """(standard error, degrees of freedom) of the sum of the strata's means; (None, None) if unknown."""
+    if any(values.shape[1] < 2 for values in weighted):
+        return None, None
+    parts: list[tuple[float, int]] = []
+    residual = 0.0
+    n_runs = weighted[0].shape[0]
+    for values in weighted:
+        n_units = values.shape[1]
+        parts.append((float(values.mean(axis=0).var(ddof=1)) / n_units, n_units - 1))
+        if n_runs > 1:
+            left = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+            # Runs x items noise is in both marginal variances and must count once.
+            residual += float((left**2).sum()) / ((n_runs - 1) * (n_units - 1)) / (n_runs * n_units)
+    if n_runs > 1:
+        per_run = sum(values.mean(axis=1) for values in weighted)
+        parts.append((float(np.var(per_run, ddof=1)) / n_runs, n_runs - 1))
+    total = sum(part for part, _ in parts)
+    # In expectation the true variance is below neither marginal part; subtracting noisy estimates may be.
+    over_items = sum(part for part, _ in parts[: len(weighted)])
+    variance = max(total - residual, over_items, total - over_items)
+    if variance <= 0:
+        return None, None
+    freedom = total**2 / sum(part**2 / degrees for part, degrees in parts)
+    return math.sqrt(variance), freedom
+
+
+def _hierarchical_draws(weighted: Sequence[Array], resamples: int, rng: np.random.Generator) -> Array:
+    n_runs = weighted[0].shape[0]
+    draws = np.zeros(resamples)
+    for start in range(0, resamples, _CHUNK):
+        count = min(_CHUNK, resamples - start)
+        # How often each run was drawn: the mean is then two small matrix products.
+        runs = rng.multinomial(n_runs, np.full(n_runs, 1 / n_runs), size=count) / n_runs
+        for values in weighted:
+            n_units = values.shape[1]
+            units = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=count) / n_units
+            draws[start : start + count] += ((runs @ values) * units).sum(axis=1)
+    return draws
