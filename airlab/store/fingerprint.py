@@ -78,6 +78,8 @@ def _form(value: object, where: str) -> Any:
         return {"!files": value.sha256}
     if isinstance(value, Machine):
         raise Refused(f"{where}: a Machine says where to run, which is no part of an identity")
+    if type(value) is str:
+        _check_text(value, where)
     # Exact types: an enum, a NumPy scalar or any other subclass carries more than its plain value.
     if value is None or type(value) in (bool, int, str):
         return value
@@ -96,11 +98,19 @@ def _form(value: object, where: str) -> Any:
     raise Refused(f"{where}: a {type(value).__name__} cannot be part of an identity{hint}")
 
 
+def _check_text(value: str, where: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise Refused(f"{where}: the str {value!r} holds half a character and is no text") from error
+
+
 def _dict_form(value: dict[Any, Any], where: str) -> dict[str, Any]:
     form = {}
     for key, item in value.items():
         if type(key) is not str:
             raise Refused(f"{where}: key {key!r} is a {type(key).__name__}, not a string")
+        _check_text(key, where)
         form["!" + key if key.startswith("!") else key] = _form(item, f"{where}[{key!r}]")
     return form
 

@@ -8,7 +8,6 @@ from pydantic import JsonValue, ValidationError
 
 from airlab.errors import UserError
 from airlab.schema.base import Frozen
-from airlab.store import durable
 from airlab.store.fingerprint import dump_canonical, fingerprint, identity
 from airlab.store.provenance import provenance
 from airlab.store.stage import ATTEMPTS, RECORD, Stage, Workdir
@@ -122,7 +121,7 @@ def _manifest(folder: Path) -> dict[str, Entry]:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             raise RuntimeError(f"{name} is a link; an artifact must hold its own files")
-        if path.is_file() and name not in (RECORD, ATTEMPTS) and not path.name.startswith(durable.WRITING):
+        if path.is_file() and name not in (RECORD, ATTEMPTS):
             with path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             entries[name] = Entry(size=path.stat().st_size, sha256=digest)

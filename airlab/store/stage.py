@@ -113,7 +113,7 @@ class Workdir:
 
         Notes of an interrupted attempt are kept. TypeError or ValueError for what JSON cannot say.
         """
-        self._notes.update(json.loads(json.dumps(facts, allow_nan=False)))
+        self._notes.update(json.loads(json.dumps(facts, allow_nan=False, ensure_ascii=False).encode()))
         self.save_attempt()
 
     @property
@@ -128,6 +128,5 @@ class Workdir:
 
     def save_attempt(self) -> None:
         """Keep notes and time spent, should this attempt not live to write the record."""
-        temporary = self.folder / (durable.WRITING + ATTEMPTS)
-        temporary.write_text(json.dumps({"wall_s": self.wall_s, "notes": self._notes}))
-        temporary.replace(self.folder / ATTEMPTS)
+        with durable.written(self.folder / ATTEMPTS) as temporary:
+            temporary.write_text(json.dumps({"wall_s": self.wall_s, "notes": self._notes}))

@@ -83,39 +83,41 @@ class Store:
         Inputs must be finished. On any error or interrupt nothing is promoted, and what was finished in
         the `.part` folder waits for the next call.
         """
-        with self._lease(stage):
-            found = self.find(stage)
-            if found is not None:
-                return found
-            final, part = self.folder(stage), self.part(stage)
-            if (part / RECORD).exists():  # stopped between the record and the rename
-                read_record(part, stage)
-            else:
-                self._work(stage, part, machine)
-            durable.remove(part / ATTEMPTS)
-            durable.sync(part)
-            part.rename(final)
-            durable.sync(final.parent)
-            return final
+        try:
+            with self._lease(stage):
+                return self.find(stage) or self._finish(stage, machine)
+        except UserError:
+            raise
+        except Exception as error:
+            full = durable.disk_full(error, self.part(stage), durable.size_of(self.part(stage)))
+            if full is None:
+                raise
+            raise full from error
+
+    def _finish(self, stage: Stage, machine: Machine) -> Path:
+        final, part = self.folder(stage), self.part(stage)
+        if (part / RECORD).exists():  # stopped between the record and the rename
+            read_record(part, stage)
+        else:
+            part.mkdir(exist_ok=True)
+            self._work(stage, part, machine)
+        durable.remove(part / ATTEMPTS)
+        durable.sync(part)
+        part.rename(final)
+        durable.sync(final.parent)
+        return final
 
     def _work(self, stage: Stage, part: Path, machine: Machine) -> None:
         started = _now()
+        work = Workdir(part, lambda asked: self._input(stage, asked))
         try:
-            part.mkdir(exist_ok=True)
-            work = Workdir(part, lambda asked: self._input(stage, asked))
-            try:
-                stage.run(work, machine)
-            finally:
-                work.save_attempt()
-            record = make_record(stage, work, started, _now())
-            durable.sync_tree(part)
-            with durable.written(part / RECORD) as temporary:
-                temporary.write_text(record.model_dump_json(indent=1) + "\n")
-        except Exception as error:
-            full = durable.disk_full(error, part, durable.size_of(part))
-            if full is None or isinstance(error, UserError):
-                raise
-            raise full from error
+            stage.run(work, machine)
+        finally:
+            work.save_attempt()
+        record = make_record(stage, work, started, _now())
+        durable.sync_tree(part)
+        with durable.written(part / RECORD) as temporary:
+            temporary.write_text(record.model_dump_json(indent=1) + "\n")
 
     def _input(self, stage: Stage, asked: Stage) -> Path:
         if fingerprint(asked) not in {fingerprint(item) for item in stage.inputs()}:
@@ -128,10 +130,12 @@ class Store:
     @contextmanager
     def _lease(self, stage: Stage) -> Iterator[None]:
         folder = self.root / stage.name
-        folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / f".lease-{fingerprint(stage)}")
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(blocking=False)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror}; choose another store.") from error
         except filelock.Timeout:
             announce(f"{stage.name}: another process is working on it; waiting for it to finish")
             lock.acquire()

@@ -327,6 +327,31 @@ def test_a_full_disk_while_finishing_is_a_sentence_and_continues(
     assert run(store, A) == ["a"]
 
 
+def test_a_store_that_cannot_be_written_is_the_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write to"):
+        run(Store(tmp_path / "file"), A)
+
+
+@dataclass(frozen=True)
+class NoteOddities(Stage):
+    VERSION: ClassVar[int] = 1
+    value: Any = (1e22, -0.0, 5e-324, 2**80, "é\u2028\x7f\U0001f600")
+
+    def run(self, work: Workdir, machine: Machine) -> None:
+        work.note(values=self.value, nothing={}, third=1 / 3)
+        with work.writing("é x.txt") as temporary:
+            temporary.write_bytes(b"")
+
+
+def test_what_a_record_says_reads_back_bit_by_bit(store: Store) -> None:
+    run(store, NoteOddities())
+    record = store.verify(NoteOddities())
+    assert dump_canonical(record.notes["values"]) == dump_canonical(NoteOddities().value)
+    assert record.notes["third"] == 1 / 3
+    assert list(record.manifest) == ["é x.txt"]
+
+
 @dataclass(frozen=True)
 class ReadStranger(Stage):
     VERSION: ClassVar[int] = 1
