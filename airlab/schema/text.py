@@ -1,8 +1,9 @@
 """What a corpus is made of: pinned wheels, the pool built from them, and the user's own data."""
 
+import re
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from airlab.schema.base import Frozen
 
@@ -26,6 +27,8 @@ class WheelSource(Frozen):
     """Name of one of the spec's wheels."""
     reader: str
     """Name of a reader in `airlab.text.sources`."""
+    members: str | None = None
+    """Regular expression; only members of the archive in whose name it is found are read."""
     domain: Domain
     licence: str = Field(min_length=1)
     weight: PositiveFloat = 1.0
@@ -56,11 +59,21 @@ class PoolSpec(Frozen):
     """UTF-8 bytes set aside for each domain; in no case part of the pool."""
     reasoning: ReasoningSpec | None = None
     """Generated documents for the domain `reasoning`; null for none."""
-    min_characters: PositiveInt = 400
+    min_characters: PositiveInt = 300
     max_characters: PositiveInt = 8000
     near_duplicate_threshold: float = Field(default=0.7, gt=0, le=1)
     """Estimated Jaccard similarity of word 5-grams from which two documents count as one."""
     seed: int = 0
+
+    @field_validator("sources")
+    @classmethod
+    def _patterns(cls, sources: tuple[WheelSource, ...]) -> tuple[WheelSource, ...]:
+        for source in sources:
+            try:
+                re.compile(source.members or "")
+            except re.error as error:
+                raise ValueError(f"'{source.members}' is not a regular expression: {error}") from error
+        return sources
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

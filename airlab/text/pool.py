@@ -5,6 +5,7 @@ else: the same spec gives the same bytes on any machine.
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -182,10 +183,7 @@ def _sampled(
     rest: list[Piece] = []
     try:
         with ZipFile(path) as archive:
-            keys = kind.keys(archive)
-            if others := _overlapping(spec, source):
-                # A docstring would otherwise be in the pool twice, or in the pool and held out.
-                keys = [key for key in keys if _owner(spec.seed, source.wheel, key, others) == source.reader]
+            keys = [key for key in kind.keys(archive) if _reads(spec, source, key)]
             if not keys:
                 raise UserError(
                     f"{path.name} holds no text for the reader '{source.reader}': correct the source."
@@ -207,21 +205,26 @@ def _sampled(
     yield from sorted(rest, key=lambda piece: _rank(spec.seed, "rest", name, piece.member, piece.text))
 
 
-_SAME_TEXT = {"docstrings", "code"}
+def _reads(spec: PoolSpec, source: WheelSource, member: str) -> bool:
+    """Whether this source reads the member: not if it does not match, or if a rival for its text got it.
 
-
-def _overlapping(spec: PoolSpec, source: WheelSource) -> list[str]:
-    """The readers that share out the members of this wheel because they read the same text."""
-    if source.reader not in _SAME_TEXT:
-        return []
-    names = {
-        other.reader for other in spec.sources if other.wheel == source.wheel and other.reader in _SAME_TEXT
+    A module is read for its docstrings or as code, never both: a docstring would otherwise be in the
+    pool twice, or in the pool and held out. Docstrings are scarcer and get two modules in three.
+    """
+    rivals = {
+        other.reader
+        for other in spec.sources
+        if other.wheel == source.wheel and re.search(other.members or "", member)
     }
-    return sorted(names) if len(names) > 1 else []
+    if not re.search(source.members or "", member):
+        return False
+    if source.reader in _SAME_TEXT and rivals >= _SAME_TEXT:
+        winner = "docstrings" if _rank(spec.seed, "reader of", source.wheel, member) % 3 else "code"
+        return source.reader == winner
+    return True
 
 
-def _owner(seed: int, wheel: str, member: str, readers: list[str]) -> str:
-    return readers[_rank(seed, "reader of", wheel, member) % len(readers)]
+_SAME_TEXT = {"docstrings", "code"}
 
 
 def _manifest(

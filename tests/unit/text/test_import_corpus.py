@@ -35,7 +35,9 @@ def test_ids_domains_text_and_order_are_the_inputs(tmp_path: Path) -> None:
     records = [{"id": f"k{600 - n}", "domain": f"d{n % 3}", "text": f"Document {n}."} for n in range(600)]
     folder = run(tmp_path, write(tmp_path / "d.jsonl", records))
     rows = list(read_documents(folder / "documents.parquet"))
-    assert [(row.unit_id, row.domain, row.text) for row in rows] == [tuple(record.values()) for record in records]
+    assert [(row.unit_id, row.domain, row.text) for row in rows] == [
+        tuple(record.values()) for record in records
+    ]
     sizes = pq.ParquetFile(folder / "documents.parquet").metadata
     assert [sizes.row_group(group).num_rows for group in range(sizes.num_row_groups)] == [256, 256, 88]
 
@@ -74,7 +76,9 @@ def test_a_refused_input_leaves_no_artifact_and_no_table(
     assert not [path for path in (tmp_path / "store").rglob("*.parquet") if path.is_file()]
 
 
-def test_the_files_name_and_place_are_no_part_of_the_address_but_content_and_columns_are(tmp_path: Path) -> None:
+def test_the_files_name_and_place_are_no_part_of_the_address_but_content_and_columns_are(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     records = [{"id": "a", "text": "1"}]
     one = ImportCorpus.of_path(write(tmp_path / "d.jsonl", records), Columns())

@@ -134,7 +134,9 @@ def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
     expect("holds no documents", tmp_path / "d.parquet")
 
 
-@pytest.mark.parametrize("bad", [b"{oops\n", b'{"text": "a"\n', b'{"text": "\xff\xfe"}\n', b'["list"]\n', b"3\n"])
+@pytest.mark.parametrize(
+    "bad", [b"{oops\n", b'{"text": "a"\n', b'{"text": "\xff\xfe"}\n', b'["list"]\n', b"3\n"]
+)
 def test_a_line_that_is_no_json_object_is_named_by_its_number(tmp_path: Path, bad: bytes) -> None:
     path = tmp_path / "d.jsonl"
     path.write_bytes(b'{"text": "a"}\n\n' + bad + b'{"text": "b"}\n')
@@ -233,7 +235,13 @@ def test_a_streamed_component_of_the_smollm_corpus_is_read(
     found = list(read_hub(hub, Columns(default_domain="web")))
     assert [(row.domain, row.text) for row in found] == [("web", "Web page.")] * 2
     assert found[0].unit_id == ("<urn:uuid:1>" if name == "fineweb-edu-dedup" else "row-00000000")
-    expected = {"path": "some/corpus", "config": name, "revision": "0" * 40, "split": "train", "streaming": True}
+    expected = {
+        "path": "some/corpus",
+        "config": name,
+        "revision": "0" * 40,
+        "split": "train",
+        "streaming": True,
+    }
     assert asked == expected
 
 
@@ -248,7 +256,7 @@ def test_an_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
         raise ConnectionError("Couldn't reach the hub\nwith details")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(UserError, match="cannot be read .Couldn't reach the hub.: check"):
+    with pytest.raises(UserError, match=r"cannot be read .Couldn't reach the hub.: check"):
         list(read_hub(HubDataset(name="some/corpus", revision="0" * 40), DEFAULT))
 
 
