@@ -12,6 +12,9 @@ from airlab.errors import UserError
 WRITING = ".writing-"
 """Prefix of unfinished names; the rest, with its suffix, is the final name."""
 
+_NOTHING_BYTES = 1 << 16
+"""Free space below which a write that failed without a reason failed for want of it."""
+
 
 def sync(path: Path) -> None:
     """Flush one file or folder entry to the device."""
@@ -79,21 +82,23 @@ def disk_full(error: BaseException, path: Path, written_bytes: int) -> UserError
     """The sentence for the user if `error` means that the disk is full, else None.
 
     Libraries wrap the system's error in their own types, hence the walk along the causes and the look
-    at the words.
+    at the words; NumPy and PyTorch drop it altogether, hence the look at the disk.
     """
+    free = shutil.disk_usage(_existing(path)).free
     link: BaseException | None = error
     while link is not None:
         code = getattr(link, "errno", None)
-        if code in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(link):
-            free = shutil.disk_usage(path.parent).free
+        told = code in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(link)
+        untold = isinstance(link, OSError | RuntimeError) and code is None and free < _NOTHING_BYTES
+        if told or untold:
             return UserError(
-                f"the disk is full: {path} needs more than the {_mebibytes(written_bytes)} it has and "
-                f"{_mebibytes(free)} are free; free some space and run the same command again, it continues "
-                f"from what is finished."
+                f"the disk is full: {path} needs more than the {(written_bytes + free) / 2**20:,.1f} MiB "
+                f"there is room for; free some space and run the same command again, it continues from what "
+                f"is finished."
             )
         link = link.__cause__ or link.__context__
     return None
 
 
-def _mebibytes(count: int) -> str:
-    return f"{count / 2**20:,.1f} MiB"
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)

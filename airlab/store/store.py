@@ -110,10 +110,7 @@ class Store:
     def _work(self, stage: Stage, part: Path, machine: Machine) -> None:
         started = _now()
         work = Workdir(part, lambda asked: self._input(stage, asked))
-        try:
-            stage.run(work, machine)
-        finally:
-            work.save_attempt()
+        stage.run(work, machine)
         record = make_record(stage, work, started, _now())
         durable.sync_tree(part)
         with durable.written(part / RECORD) as temporary:

@@ -1,6 +1,6 @@
 """Every purpose has its own stream, the same on every machine and untouched by the others."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airlab.randomness import derive_seed, generator
@@ -18,6 +18,7 @@ def test_the_same_purpose_gives_the_same_draws() -> None:
 
 
 @given(st.integers(0, 9), purposes, st.integers(0, 9), purposes)
+@settings(deadline=None)
 def test_other_seeds_or_purposes_give_other_streams(
     seed: int, purpose: tuple[str, ...], other_seed: int, other_purpose: tuple[str, ...]
 ) -> None:
@@ -27,6 +28,7 @@ def test_other_seeds_or_purposes_give_other_streams(
 
 
 @given(st.integers(), purposes)
+@settings(deadline=None)
 def test_seeds_fit_a_signed_64_bit_integer(seed: int, purpose: tuple[str, ...]) -> None:
     assert 0 <= derive_seed(seed, *purpose) < 1 << 63
 

@@ -62,12 +62,13 @@ def tagged(value: object) -> object:
 
 
 @given(trees, trees)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_equal_bytes_mean_the_same_value(one: object, other: object) -> None:
     assert (canonical(one) == canonical(other)) == (tagged(one) == tagged(other))
 
 
 @given(st.dictionaries(st.text(max_size=3), trees, min_size=2, max_size=5), st.randoms())
+@settings(deadline=None)
 def test_the_order_of_keys_does_not_matter(value: dict[str, object], random: Any) -> None:
     items = list(value.items())
     random.shuffle(items)
@@ -91,12 +92,14 @@ def replaced(value: Any, path: tuple[object, ...], new: object) -> object:
 
 
 @given(trees)
+@settings(deadline=None)
 def test_every_leaf_matters(value: object) -> None:
     for path in paths_to_leaves(value):
         assert canonical(replaced(value, path, "a leaf of another kind")) != canonical(value)
 
 
 @given(trees)
+@settings(deadline=None)
 def test_the_bytes_are_ascii_json_that_reads_back_to_the_same_bytes(value: object) -> None:
     written = canonical(value)
     again = json.dumps(json.loads(written), sort_keys=True, separators=(",", ":")).encode("ascii")

@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -106,23 +108,38 @@ def test_notes_must_be_json(tmp_path: Path, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "error",
-    [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("write failed: No space left on device")],
-    ids=["from the system", "as a library words it"],
+    ("error", "free_bytes"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 7 << 20),
+        (RuntimeError("write failed: No space left on device"), 7 << 20),
+        (OSError("600000 requested and 379904 written"), 0),
+        (RuntimeError("file write failed"), 0),
+    ],
+    ids=["the system", "a library's words", "NumPy", "PyTorch"],
 )
-def test_a_full_disk_becomes_a_sentence_and_earlier_files_stay(tmp_path: Path, error: Exception) -> None:
+def test_a_full_disk_becomes_a_sentence_and_earlier_files_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, free_bytes: int
+) -> None:
     work = workdir(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free_bytes))
     with work.writing("first") as temporary:
         temporary.write_text("kept")
-    with (
-        pytest.raises(UserError, match=r"disk is full.*3\.0 MiB.*free.*run the same command again") as caught,
-        work.writing("second") as temporary,
-    ):
+    room = (free_bytes >> 20) + 3
+    sentence = rf"disk is full.*second needs more than the {room}\.0 MiB there is.*run the same command again"
+    with pytest.raises(UserError, match=sentence) as caught, work.writing("second") as temporary:
         temporary.write_bytes(bytes(3 << 20))
         raise error
     assert caught.value.__cause__ is error
     assert work.path("first").read_text() == "kept"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".attempts.json", "first"]
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, free in ((RuntimeError("odd"), 1 << 30), (PermissionError(13, "no"), 0), (KeyError("x"), 0)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        with pytest.raises(type(error)) as caught, workdir(tmp_path).writing("a"):
+            raise error
+        assert caught.value is error
 
 
 def test_a_full_disk_is_noticed_when_flushing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
