@@ -19,7 +19,7 @@ from airlab.progress import announce
 from airlab.schema.machine import Machine
 from airlab.store import durable
 from airlab.store.fingerprint import fingerprint
-from airlab.store.record import Record, broken, check_contents, make_record, read_record
+from airlab.store.record import Record, check_contents, make_record, read_record
 from airlab.store.stage import ATTEMPTS, RECORD, Stage, Workdir
 
 _FOLDER_DIGITS = 12
@@ -121,7 +121,7 @@ class Store:
             raise ValueError(f"{asked.name} is not a field of {stage.name}, so it is no input of it")
         found = self.find(asked)
         if found is None:
-            raise broken(self.folder(asked), f"{stage.name} needs it and it is not there")
+            raise UserError(f"{asked.name} went away while {stage.name} needed it; run the same command again.")
         return found
 
     @contextmanager

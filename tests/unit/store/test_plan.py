@@ -366,6 +366,11 @@ def test_only_fields_are_inputs(store: Store) -> None:
         Plan(store, [ReadStranger()]).run(Machine())
 
 
+def test_an_input_that_goes_away_is_named(store: Store) -> None:
+    with pytest.raises(UserError, match="join_words went away"):
+        store.make(B, Machine())
+
+
 @dataclass(frozen=True)
 class LeaveLink(Stage):
     VERSION: ClassVar[int] = 1
