@@ -121,7 +121,7 @@ class Store:
             raise ValueError(f"{asked.name} is not a field of {stage.name}, so it is no input of it")
         found = self.find(asked)
         if found is None:
-            raise UserError(f"{asked.name} went away while {stage.name} needed it; run the same command again.")
+            raise UserError(f"{asked.name} went away while {stage.name} needed it; run again.")
         return found
 
     @contextmanager
