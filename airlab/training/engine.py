@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DeepSpeedPlugin, GradientAccumulationPlugin
+from accelerate.utils import DeepSpeedPlugin, GradientAccumulationPlugin, InitProcessGroupKwargs
 from torch import nn
 
 from airlab.errors import UserError
@@ -30,12 +30,17 @@ class Engine:
         if machine.device == "cuda" and not torch.cuda.is_available():
             raise UserError("machine.device is cuda but no GPU is visible: choose machine=cpu.")
         self._training = training
+        self._is_deepspeed = machine.deepspeed_stage is not None
         self._zero_stage = machine.deepspeed_stage or 0
         self._n_micro_batches = n_micro_batches(training, machine)
         accumulation = GradientAccumulationPlugin(num_steps=self._n_micro_batches, sync_with_dataloader=False)
+        on_cpu = machine.device == "cpu"
         plugin = None if machine.deepspeed_stage is None else _deepspeed(training, machine)
         self.accelerator = Accelerator(
-            cpu=machine.device == "cpu",
+            # accelerate drops DeepSpeed without a word when it is told to use the CPU. With no GPU visible
+            # to the processes (see `launch`) it ends up there by itself, if the backend is named.
+            cpu=on_cpu and plugin is None,
+            kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpu and plugin else [],
             mixed_precision="no",
             gradient_accumulation_plugin=accumulation,
             deepspeed_plugin=plugin,
@@ -82,23 +87,34 @@ class Engine:
             with self.autocast():
                 summed = self._wrapped(*(tensor.to(self.device) for tensor in tensors))
             share = self.accelerator.num_processes * self._n_micro_batches / n_targets
-            self.accelerator.backward(summed * share)
+            if self._is_deepspeed:  # accelerate would also update here, too early to look at the gradient
+                self._wrapped.set_gradient_accumulation_boundary(self.accelerator.sync_gradients)
+                self._wrapped.backward(summed * share)
+            else:
+                self.accelerator.backward(summed * share)
         detached: torch.Tensor = summed.detach()
         return detached
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """For the coming update; before its first `backward`, since DeepSpeed updates in the last."""
+        """For the coming update."""
         set_learning_rate(self._optimizer, learning_rate)
 
     def clip(self) -> float:
-        """Clip the gradient; returns its global norm before clipping."""
-        norm = self.accelerator.clip_grad_norm_(self._module.parameters(), self._training.gradient_clip)
-        return float(norm)
+        """Clip the gradient; returns its global norm before clipping. To be followed by `update`."""
+        if self._zero_stage > 0:  # sharded gradients are clipped inside the update, which is done here
+            self._wrapped.step()
+            return float(self._wrapped.get_global_grad_norm())
+        return float(nn.utils.clip_grad_norm_(self._module.parameters(), self._training.gradient_clip))
 
     def update(self) -> None:
-        """The optimizer's update (DeepSpeed has done it already)."""
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        """The optimizer's update."""
+        if self._zero_stage > 0:
+            return
+        if self._is_deepspeed:
+            self._wrapped.step()
+        else:
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
 
     def summed(self, values: torch.Tensor) -> torch.Tensor:
         """Element-wise sum over processes."""
@@ -121,6 +137,7 @@ class Engine:
             return {moment: {name: state[weight][moment] for name, weight in named} for moment in MOMENTS}
         from deepspeed.utils import safe_get_full_optimizer_state
 
+        self._link_sharded_moments()
         return {
             moment: {name: safe_get_full_optimizer_state(weight, moment) for name, weight in named}
             for moment in MOMENTS
@@ -147,12 +164,25 @@ class Engine:
                 "step": torch.tensor(float(resumed.n_steps_done)),
                 **{moment: torch.zeros_like(shard) for moment in MOMENTS},
             }
-        if self._zero_stage < 3:
-            sharded._lazy_init_hp_params_optimizer_state()
+        self._link_sharded_moments()
         for name, weight in self._module.named_parameters():
             for moment in MOMENTS:
                 value = resumed.moments[moment][name].to(self.device)
                 safe_set_full_optimizer_state(weight, value, moment)
+
+    def _link_sharded_moments(self) -> None:
+        """ZeRO 1 and 2 know a weight's moments only after this.
+
+        DeepSpeed does it by itself after the first parameter group's first update, when the later
+        groups have no moments yet, and never again.
+        """
+        if self._zero_stage == 3:
+            return
+        from deepspeed.utils import lazy_init_hp_params_optimizer_state
+
+        sharded = self._wrapped.optimizer
+        for weights, shard in zip(sharded.bit16_groups, sharded.single_partition_of_fp32_groups, strict=True):
+            lazy_init_hp_params_optimizer_state(weights, shard, sharded.optimizer.state)
 
 
 def n_micro_batches(training: Training, machine: Machine) -> int:
@@ -181,7 +211,8 @@ def _deepspeed(training: Training, machine: Machine) -> DeepSpeedPlugin:
     config: dict[str, object] = {
         "train_micro_batch_size_per_gpu": min(per_process, machine.sequences_per_micro_batch),
         "gradient_accumulation_steps": n_micro_batches(training, machine),
-        "gradient_clipping": training.gradient_clip,
+        # Without sharding the gradient is clipped like anyone's; DeepSpeed would not tell its norm.
+        "gradient_clipping": training.gradient_clip if machine.deepspeed_stage else 0.0,
         "zero_optimization": {"stage": machine.deepspeed_stage},
         "zero_allow_untested_optimizer": True,
     }

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO
 
@@ -41,7 +42,8 @@ def train(
     share = batch // world
     curves = _open_curves(output / CURVES, first_step) if engine.is_main else None
     last_checkpoint = time.monotonic()
-    with progress("pretraining", "tokens", (n_steps - first_step) * batch * context) as advance:
+    n_left = (n_steps - first_step) * batch * context
+    with progress("pretraining", "tokens", n_left) if engine.is_main else nullcontext(_silent) as advance:
         for step in range(first_step, n_steps):
             rate = learning_rate(step, n_steps, training)
             engine.set_learning_rate(rate)
@@ -115,3 +117,7 @@ def _open_curves(path: Path, first_step: int) -> TextIO:
         raise RuntimeError(f"{path} has {len(kept)} lines, the checkpoint beside it {first_step} steps")
     path.write_text("".join(kept))
     return path.open("a")
+
+
+def _silent(_: float) -> None:
+    """Progress of the processes whose output nobody reads."""

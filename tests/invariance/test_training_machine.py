@@ -1,0 +1,118 @@
+"""How a batch is cut over micro-batches, processes and ZeRO shards changes nothing beyond rounding."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from airlab.errors import UserError
+from airlab.randomness import generator
+from airlab.schema.machine import Machine
+from airlab.schema.training import TargetModel, Training
+from airlab.training import loop
+from airlab.training.launch import launch
+from airlab.training.pretrain import Job, pretrain
+from airlab.training.tokenizer import train_tokenizer
+
+N_STEPS, BATCH, CONTEXT = 12, 8, 16
+STOPPED_AFTER = 5
+
+
+def a_job(root: Path, name: str, machine: Machine) -> Job:
+    (root / name).mkdir(exist_ok=True)
+    return Job(
+        mixture=root / "mixture",
+        tokenizer=root / "tokenizer",
+        output=root / name,
+        model=TargetModel(
+            vocabulary=260,
+            hidden_size=32,
+            layers=2,
+            heads=2,
+            kv_heads=1,
+            intermediate_size=48,
+            context=CONTEXT,
+            tie_embeddings=True,
+        ),
+        training=Training(budget_tokens=1, batch_sequences=BATCH, learning_rate=3e-3, warmup_fraction=0.2),
+        seed=0,
+        machine=machine,
+        checkpoint_every_s=0.0,
+    )
+
+
+def curves(folder: Path) -> dict[str, np.ndarray]:
+    rows = [json.loads(line) for line in (folder / "curves.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(N_STEPS))
+    return {key: np.array([row[key] for row in rows]) for key in rows[0]}
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    first, second = curves(one), curves(other)
+    assert np.array_equal(first["learning_rate"], second["learning_rate"])
+    assert np.array_equal(first["tokens"], second["tokens"])
+    np.testing.assert_allclose(first["loss"], second["loss"], rtol=1e-5)
+    np.testing.assert_allclose(first["grad_norm"], second["grad_norm"], rtol=1e-3)
+    assert first["loss"][-1] < 0.99 * first["loss"][0], "nothing was learned, so nothing was compared"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mixture, a tokenizer, one whole run in `whole` and one stopped in the middle in `stopped`."""
+    folder = tmp_path_factory.mktemp("training")
+    train_tokenizer(["a few words"], 260).save_pretrained(folder / "tokenizer")
+    (folder / "mixture").mkdir()
+    tokens = generator(0, "tokens").integers(1, 30, N_STEPS * BATCH * CONTEXT).astype("<u2")
+    tokens[::11] = 0
+    tokens.tofile(folder / "mixture" / "tokens.bin")
+    np.save(folder / "mixture" / "starts.npy", np.arange(0, len(tokens), 11, dtype="<i8"))
+    facts = {"n_tokens": len(tokens), "dtype": "<u2", "context": CONTEXT, "sha256": "0" * 64}
+    (folder / "mixture" / "mixture.json").write_text(json.dumps(facts))
+    write = loop.write_checkpoint
+
+    def write_and_keep(path: Path, checkpoint: loop.Checkpoint) -> None:
+        write(path, checkpoint)
+        if checkpoint.n_steps_done == STOPPED_AFTER:
+            shutil.copytree(path.parent, folder / "stopped")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "write_checkpoint", write_and_keep)
+        pretrain(a_job(folder, "whole", Machine(sequences_per_micro_batch=BATCH)))
+    return folder
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 100])
+def test_micro_batches_do_not_change_the_training(root: Path, size: int) -> None:
+    job = a_job(root, f"micro-{size}", Machine(sequences_per_micro_batch=size))
+    pretrain(job)
+    assert_same_training(root / "whole", job.output)
+
+
+@pytest.mark.parametrize(("stage", "resumes"), [(None, False), (2, False), (2, True)])
+def test_two_processes_train_like_one(
+    root: Path, stage: int | None, resumes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    machine = Machine(sequences_per_micro_batch=3, processes=2, deepspeed_stage=stage)
+    job = a_job(root, f"processes-{stage}-{resumes}", machine)
+    if resumes:  # go on from a checkpoint that one process without DeepSpeed wrote
+        shutil.copytree(root / "stopped", job.output, dirs_exist_ok=True)
+    facts = launch(job)
+    assert facts["resumed_at_step"] == (STOPPED_AFTER if resumes else 0)
+    assert_same_training(root / "whole", job.output)
+    assert (job.output / "model.safetensors").stat().st_size == (
+        root / "whole" / "model.safetensors"
+    ).stat().st_size
+
+
+def test_batch_that_does_not_split_over_the_processes_is_refused(root: Path) -> None:
+    with pytest.raises(UserError, match="does not split over 3"):
+        launch(a_job(root, "three", Machine(processes=3)))
+
+
+def test_fewer_processes_than_asked_for_are_noticed(root: Path) -> None:
+    with pytest.raises(RuntimeError, match="1 training processes run, 2 were asked for"):
+        pretrain(a_job(root, "alone", Machine(processes=2)))
