@@ -5,6 +5,8 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
+from airlab.text.python_source import parse
+
 
 def pack(blocks: Iterable[str], *, target: int, maximum: int) -> Iterator[str]:
     """Joins consecutive blocks by blank lines until a document has `target` characters.
@@ -55,10 +57,8 @@ def cut_at_definitions(source: str, maximum: int) -> list[str]:
     before its methods; else between lines. Source that does not parse is cut between lines.
     """
     lines = source.splitlines(keepends=True)
-    try:
-        borders = _borders(ast.parse(source), len(lines))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        borders = []
+    tree = parse(source)
+    borders = _borders(tree, len(lines)) if tree is not None else []
     if sum(1 for _ in re.finditer(r"\n", source)) != len(lines) - (0 if source.endswith("\n") else 1):
         borders = []  # form feeds and the like: Python's line numbers are not ours
     return _cut(lines, 0, len(lines), borders, maximum, level=0)

@@ -12,11 +12,11 @@ _SHORTEST_DOCSTRING = 120
 
 
 def parse(source: str) -> ast.Module | None:
-    """The module's syntax tree; None for what this Python cannot parse."""
+    """The module's syntax tree; None for what is not Python 3.11, whichever Python runs this."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in other people's docstrings
-            return ast.parse(source)
+            return ast.parse(source, feature_version=(3, 11))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
