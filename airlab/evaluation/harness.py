@@ -25,6 +25,7 @@ from lm_eval.tasks import TaskManager
 from airlab.errors import UserError
 from airlab.evaluation.records import Record
 from airlab.evaluation.tasks.files import ListedTask, read_tasks
+from airlab.models.cpu import use_fast_exact_float32
 from airlab.schema.evaluation import METRICS, HarnessSpec, HarnessTask
 
 
@@ -39,12 +40,17 @@ def software_versions() -> dict[str, str]:
 
 def load(checkpoint: Path, batch_size: int, device: str) -> Any:
     """The checkpoint behind lm-eval's model interface, in float32."""
+    if device == "cpu":
+        use_fast_exact_float32()
     return HFLM(
         pretrained=str(checkpoint.resolve()),
         dtype="float32",
         batch_size=batch_size,
         device=device,
         trust_remote_code=False,
+        # The cache takes two requests with the same text for one, wherever their answers begin: the final
+        # answer of a problem would get the log-likelihood of its last tokens in the worked answer.
+        logits_cache=False,
     )
 
 

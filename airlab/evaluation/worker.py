@@ -34,20 +34,20 @@ def main() -> None:
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     began = time.perf_counter()
+    checkpoint, output = Path(request["checkpoint"]), Path(request["output"])
+    how = {"batch_size": request["batch_size"], "device": request["device"], "seed": request["seed"]}
     from airlab.evaluation import harness  # seconds of imports, paid once a process
     from airlab.evaluation.records import write_records
     from airlab.schema.evaluation import HarnessSpec
 
     imported = time.perf_counter()
-    checkpoint = Path(request["checkpoint"])
-    how = {"batch_size": request["batch_size"], "device": request["device"], "seed": request["seed"]}
     if request["spec"] is None:
         records = harness.evaluate_local(checkpoint, Path(request["tasks"]), **how)
     else:
         spec = HarnessSpec.model_validate_json(request["spec"])
         records = harness.evaluate_harness(checkpoint, spec, **how)
     versions = harness.software_versions()
-    write_records(Path(request["output"]), records, versions)
+    write_records(output, records, versions)
     return {
         "n_records": len(records),
         "n_items": len({record.item_hash for record in records}),

@@ -22,7 +22,7 @@ class Evaluate(Stage):
     """Tasks built from held-out text, or the harness's own benchmarks (these need a hub)."""
     seed: int
     """The seed the checkpoint was trained with, copied into every record."""
-    batch_size: int = 32
+    batch_size: int = 8
     """Requests in one forward pass; results agree to 1e-4 between batch sizes, not to the last bit."""
 
     def slug(self) -> str:
