@@ -46,9 +46,7 @@ def chains(spec: ReasoningSpec, seed: int) -> Iterator[Chain]:
 
     Depends on `spec.max_tier`, `spec.rounds` and the seed only; no global random state is read or changed.
     """
-    generators = _generators(spec.max_tier)
-    verifier = _verifier()
-    drawers = [_Drawer(generator, verifier, seed) for generator in generators]
+    drawers = _drawers(spec.max_tier, seed)
     seen: set[str] = set()
     for turn in range(spec.rounds):
         order = list(drawers)
@@ -84,19 +82,24 @@ def source() -> str:
     return f"{PACKAGE}=={VERSION}"
 
 
-def _generators(max_tier: int) -> list[Any]:
+def _drawers(max_tier: int, seed: int) -> list["_Drawer"]:
+    """A drawer for each checked generator up to the tier, in the order of their names."""
     source()
     from engram_generator.curriculum.registry import get_all_generators
-
-    chosen = [g for g in get_all_generators() if g.tier <= max_tier and g.is_verified]
-    chosen = [g for g in chosen if g.task_name not in _NOT_REPRODUCIBLE]
-    return sorted(chosen, key=lambda generator: str(generator.task_name))
-
-
-def _verifier() -> Any:
+    from engram_generator.validation.example_verifier import ExampleVerifier
     from engram_generator.validation.library_verifier import LibraryVerifier
 
-    return LibraryVerifier()
+    recompute, textbook = LibraryVerifier(), ExampleVerifier()
+    found: dict[str, _Drawer] = {}
+    for generator in get_all_generators():
+        name = str(generator.task_name)
+        if generator.tier > max_tier or name in _NOT_REPRODUCIBLE:
+            continue
+        if recompute.can_verify(name):
+            found[name] = _Drawer(generator, recompute, seed)
+        elif textbook.verify(name).match is True:
+            found[name] = _Drawer(generator, None, seed)
+    return [found[name] for name in sorted(found)]
 
 
 class _Drawer:
@@ -109,7 +112,7 @@ class _Drawer:
         self._generator._create_problem = self._remember
         self._solution: dict[str, Any] = {}
         self._verifier = verifier
-        self._recomputable = self._verifier.can_verify(generator.task_name)
+        """Recomputes answers by another library; None where the generator was checked against a textbook."""
 
     def _remember(self, difficulty: int) -> tuple[str, dict[str, Any]]:
         problem, self._solution = self._create(difficulty)
@@ -121,7 +124,7 @@ class _Drawer:
         steps = tuple(step.strip() for step in sample.steps if step.strip())
         if sample.problem == "skip" or not steps or not sample.answer.strip():
             return None
-        if self._recomputable:
+        if self._verifier is not None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a check that divides by zero fails, which is all we ask
                 result = self._verifier.verify(sample.task_name, self._solution, sample.answer)
