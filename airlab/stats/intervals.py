@@ -6,7 +6,7 @@ give other numbers. With a single run the interval covers items only, and says s
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -66,10 +66,17 @@ def cluster_interval(
 
 
 def interval(grid: Grid, *, rng: np.random.Generator, level: float = 0.95, resamples: int = 2000) -> Estimate:
-    """Interval of the mean over runs and items; items only (and said so) with a single run."""
+    """Interval of the mean over runs and items; items only (and said so) with a single run.
+
+    Where every value is 0 or 1 the interval of the proportion ends at 0 and 1.
+    """
     if len(grid.runs) == 1:
-        return cluster_interval(grid, rng=rng, level=level, resamples=resamples)
-    return compare([grid], rng=rng, level=level, resamples=resamples).estimate
+        estimate = cluster_interval(grid, rng=rng, level=level, resamples=resamples)
+    else:
+        estimate = compare([grid], rng=rng, level=level, resamples=resamples).estimate
+    if estimate.low is None or estimate.high is None or not np.isin(grid.values, (0.0, 1.0)).all():
+        return estimate
+    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
 
 
 def compare(

@@ -1,0 +1,237 @@
+import csv
+import dataclasses
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from airlab.evaluation.records import Record, read_records, write_records
+from airlab.randomness import generator
+from airlab.reporting.lock import LOCK, read_lock, write_lock
+from airlab.reporting.render import print_table, render_csv, render_markdown, write_table
+from airlab.reporting.tables import Column, IncompleteTable, Row, TableSpec, build_table, estimates
+
+SPEC = TableSpec(
+    title="Selectors",
+    rows=(
+        Row("full_pool", "full pool"),
+        Row("random", "random"),
+        Row("good", "good"),
+        Row("same", "same"),
+        Row("bad", "bad"),
+    ),
+    columns=(
+        Column("text", "bits_per_byte", False, "text"),
+        Column("choice", "margin", True, "choice"),
+        Column("choice", "acc", True, "choice acc", in_composite=False, chance=0.25),
+    ),
+    seeds=(0, 1, 2),
+    resamples=300,
+)
+LIFT = {"full_pool": -0.05, "random": 0.0, "good": 0.4, "same": 0.0, "bad": -0.4}
+
+
+def record(variant: str, task: str, metric: str, seed: int, item: int, value: float) -> Record:
+    return Record(task, "1", f"{task}:{item}", None, seed, metric, value, metric != "bits_per_byte")
+
+
+def records_of(variant: str, seeds=(0, 1, 2), items: int = 25) -> list[Record]:
+    rows = []
+    for seed in seeds:
+        for item in range(items):
+            hardness = generator(0, "item", item).normal()
+            noise = generator(0, variant, seed, item).normal(size=2) * 0.2
+            better = LIFT[variant] + hardness
+            rows.append(record(variant, "text", "bits_per_byte", seed, item, 3 - better + noise[0]))
+            rows.append(record(variant, "choice", "margin", seed, item, better + noise[1]))
+            rows.append(record(variant, "choice", "acc", seed, item, float(better + noise[1] > 0)))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def records() -> dict[str, list[Record]]:
+    return {row.variant: records_of(row.variant) for row in SPEC.rows}
+
+
+def test_verdicts_follow_the_planted_truth_and_directions(records) -> None:
+    table = build_table(SPEC, records)
+    outcomes = {variant: verdict.outcome for variant, verdict in table.verdicts.items()}
+    assert outcomes == {
+        "full_pool": outcomes["full_pool"], "good": "beat", "same": "did not beat", "bad": "lost to",
+    }  # fmt: skip
+    good = table.cells["good", "text", "bits_per_byte"]
+    assert good.difference.value < 0 < table.cells["good", "choice", "margin"].difference.value
+    assert table.verdicts["good"].composite.value > 0
+    assert table.verdicts["same"].detectable > 0
+    text = render_markdown(table)
+    assert "- same did not beat random: composite" in text and "- good beat random: composite" in text
+    assert "- bad lost to random: composite" in text and "would have been found" in text
+
+
+def test_the_composite_is_the_mean_of_differences_in_the_baselines_item_spread(records) -> None:
+    import numpy as np
+
+    table = build_table(SPEC, records)
+    expected = []
+    for task, metric, sign in (("text", "bits_per_byte", -1), ("choice", "margin", 1)):
+
+        def values(variant, task=task, metric=metric):
+            return np.array(
+                [r.value for r in records[variant] if (r.task, r.metric) == (task, metric)]
+            ).reshape(3, 25)
+
+        spread = values("full_pool").mean(axis=0).std(ddof=1)
+        expected.append(sign * (values("good") - values("random")).mean() / spread)
+    assert table.verdicts["good"].composite.value == pytest.approx(np.mean(expected))
+
+
+def test_a_column_outside_the_composite_moves_no_verdict(records) -> None:
+    without = dataclasses.replace(SPEC, columns=SPEC.columns[:2])
+    assert build_table(SPEC, records).verdicts == build_table(without, records).verdicts
+
+
+def test_another_row_or_order_of_records_changes_no_cell(records) -> None:
+    fewer = dataclasses.replace(SPEC, rows=SPEC.rows[:3])
+    small, whole = build_table(fewer, records), build_table(SPEC, {v: r[::-1] for v, r in records.items()})
+    assert all(whole.cells[key] == cell for key, cell in small.cells.items())
+
+
+def test_one_seed_says_that_seed_variation_is_unknown(records) -> None:
+    table = build_table(dataclasses.replace(SPEC, seeds=(1,)), records)
+    text = render_markdown(table)
+    assert "one seed (1), so seed variation is unknown" in text
+    assert "one seed: seed variation unknown." in text and "hierarchical" not in text
+    assert "hierarchical bootstrap over 3 seeds (0, 1, 2)" in render_markdown(build_table(SPEC, records))
+
+
+def test_holes_are_listed_or_shown_as_missing(records) -> None:
+    holed = {v: r for v, r in records.items() if v != "same"}
+    holed["bad"] = [r for r in records["bad"] if not (r.task == "text" and r.seed == 2)]
+    with pytest.raises(IncompleteTable) as error:
+        build_table(SPEC, holed)
+    assert str(error.value).startswith("4 cells have no results: same x text/bits_per_byte x seed 0, 1, 2; ")
+    assert "bad x text/bits_per_byte x seed 2" in str(error.value)
+    table = build_table(SPEC, holed, partial=True)
+    assert "| same | missing | missing | missing | 3 |" in render_markdown(table)
+    assert "bad: no verdict against random, columns are missing." in render_markdown(table)
+    assert estimates(table)["verdicts"]["bad"] is None
+    rows = list(csv.DictReader(io.StringIO(render_csv(table))))
+    same = [row for row in rows if row["variant"] == "same"]
+    assert same[-1]["outcome"] == "missing" and {row["method"] for row in same} == {"missing"}
+    assert all(row["value"] == "" for row in rows if row["variant"] == "same")
+
+
+def test_results_that_do_not_compare_are_refused(records) -> None:
+    other_version = [dataclasses.replace(r, task_version="2") for r in records["good"]]
+    with pytest.raises(ValueError, match="different versions of task"):
+        build_table(SPEC, {**records, "good": other_version})
+    other_items = [dataclasses.replace(r, item_hash=r.item_hash + "x") for r in records["good"]]
+    with pytest.raises(ValueError, match="unpaired"):
+        build_table(SPEC, {**records, "good": other_items})
+    wrong_way = dataclasses.replace(SPEC, columns=(Column("text", "bits_per_byte", True, "text"),))
+    with pytest.raises(ValueError, match="wrong way round"):
+        build_table(wrong_way, records)
+    flat = [dataclasses.replace(r, value=1.0) for r in records["full_pool"]]
+    with pytest.raises(ValueError, match="score the same in the arm full_pool"):
+        build_table(SPEC, {**records, "full_pool": flat})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": SPEC.rows[1:]}, "no row for full_pool"),
+        ({"rows": (*SPEC.rows, SPEC.rows[0])}, "two rows"),
+        ({"columns": SPEC.columns[2:]}, "one at least in the composite"),
+        ({"seeds": ()}, "needs seeds"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(change, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SPEC, **change)
+
+
+def test_names_cannot_break_the_table_or_become_formulas(records) -> None:
+    rows = (
+        *SPEC.rows[:2],
+        Row("good", "a|b\n*c* <b>"),
+        Row("=1+1", "=1+1"),
+    )
+    spec = dataclasses.replace(SPEC, rows=rows, title="[x](y)")
+    table = build_table(spec, {**records, "=1+1": records["same"]})
+    lines = render_markdown(table).splitlines()
+    row = next(line for line in lines if line.startswith("| a"))
+    assert row.startswith("| a\\|b \\*c\\* \\<b\\> | ") and lines[0] == "# \\[x\\](y)"
+    parsed = list(csv.DictReader(io.StringIO(render_csv(table))))
+    assert {r["variant"] for r in parsed} == {"full_pool", "random", "good", "'=1+1"}
+    for line in parsed:  # negative numbers stay numbers
+        assert line["value"] == "" or isinstance(float(line["value"]), float)
+
+
+def test_the_csv_holds_the_unrounded_estimates(records) -> None:
+    table = build_table(SPEC, records)
+    parsed = list(csv.DictReader(io.StringIO(render_csv(table))))
+    (line,) = [
+        r for r in parsed
+        if (r["variant"], r["metric"], r["quantity"]) == ("good", "margin", "difference")
+    ]  # fmt: skip
+    cell = table.cells["good", "choice", "margin"]
+    assert (float(line["value"]), float(line["low"])) == (cell.difference.value, cell.difference.low)
+    (line,) = [r for r in parsed if r["variant"] == "good" and r["quantity"] == "composite"]
+    assert line["outcome"] == "beat" and line["n_runs"] == "3"
+
+
+def test_writing_gives_the_three_files_and_the_terminal_shows_the_verdicts(records, tmp_path) -> None:
+    table = build_table(SPEC, records)
+    write_table(tmp_path, table)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["estimates.json", "table.csv", "table.md"]
+    assert (tmp_path / "table.md").read_text(encoding="utf-8") == render_markdown(table)
+    assert json.loads((tmp_path / "estimates.json").read_text())["verdicts"]["good"]["outcome"] == "beat"
+    console = Console(file=io.StringIO(), width=140)
+    print_table(table, console)
+    shown = console.file.getvalue()
+    assert "good beat random" in shown and "Chance: choice acc 0.25." in shown and "[" in shown
+
+
+def test_records_come_back_as_they_were_written(records, tmp_path) -> None:
+    rows = [dataclasses.replace(records["good"][0], cluster="c"), *records["good"][1:5]]
+    write_records(tmp_path / "r.parquet", rows, {"lm_eval": "1"})
+    assert read_records(tmp_path / "r.parquet") == rows
+    write_records(tmp_path / "none.parquet", [], {})
+    assert read_records(tmp_path / "none.parquet") == []
+
+
+PROVENANCE = {"python": "3.11.9", "git": {"commit": "a" * 40, "dirty": False}, "cpu": "X/Y (R) 3.0GHz"}
+
+
+def test_a_lock_comes_back_as_it_was_written(tmp_path) -> None:
+    write_lock(tmp_path, {"good x 0": "ab" * 32}, PROVENANCE, {"evaluate": 1.23456})
+    lock = read_lock(tmp_path)
+    assert lock.cells == {"good x 0": "ab" * 32} and lock.provenance == PROVENANCE
+    assert lock.wall_s == {"evaluate": 1.235}
+    first = (tmp_path / LOCK).read_bytes()
+    write_lock(tmp_path, {"good x 0": "ab" * 32}, dict(reversed(PROVENANCE.items())), {"evaluate": 1.23456})
+    assert (tmp_path / LOCK).read_bytes() == first
+
+
+def test_the_stores_own_provenance_fits_a_lock(tmp_path) -> None:
+    from airlab.store.provenance import provenance
+
+    write_lock(tmp_path, {"cell": "0" * 64}, provenance(), {})
+    assert read_lock(tmp_path).provenance["python"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "provenance", "message"),
+    [
+        ({}, PROVENANCE, "without cells"),
+        ({"a": "abc"}, PROVENANCE, "not 64 hexadecimal"),
+        ({"a": "0" * 64}, {"root": "/home/someone/airlab"}, "looks like a path"),
+        ({"a": "0" * 64}, {"deep": [{"x": "C:\\Users\\me"}]}, "looks like a path"),
+        ({"a at ~/x": "0" * 64}, {}, "looks like a path"),
+    ],
+)
+def test_a_lock_that_says_nothing_or_too_much_is_refused(tmp_path, cells, provenance, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_lock(tmp_path, cells, provenance, {})
+    assert not (tmp_path / LOCK).exists()
