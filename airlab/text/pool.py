@@ -23,6 +23,8 @@ _SPREAD = 16
 """A member gives one document or this fraction of its source's share before all other members were asked."""
 _PATIENCE = 64
 """After so many documents in a row that do not fit, a part counts as full."""
+_LEAST_SHARE_HELD = 0.1
+"""Share of documents offered to the held-out part until it is full, however large the pool may grow."""
 
 
 @dataclass
@@ -102,7 +104,8 @@ def _fill(
     advance: Callable[[int], None],
 ) -> None:
     """Takes the next document from the source that is furthest behind its share until both parts are full."""
-    share_held = held.cap / (pool.cap + held.cap)
+    share_held = max(held.cap / (pool.cap + held.cap), _LEAST_SHARE_HELD) if held.cap else 0.0
+    sides: dict[tuple[str, int], Part] = {}
     open_streams = list(streams)
     while open_streams and not (pool.full(spec.min_characters) and held.full(spec.min_characters)):
         stream = min(open_streams, key=lambda item: (item.taken / item.weight, item.name))
@@ -113,9 +116,11 @@ def _fill(
         if not spec.min_characters <= len(piece.text) <= spec.max_characters:
             stream.counts["wrong_length"] += 1
             continue
-        group = piece.group or piece.text
-        part = held if _rank(spec.seed, "held out", stream.name, group) < share_held * _RANKS else pool
         size = len(piece.text.encode())
+        rank = _rank(spec.seed, "held out", stream.name, piece.group or piece.text)
+        part = sides.get((stream.name, rank))
+        if part is None:
+            part = held if rank < share_held * _RANKS and held.fits(size) else pool
         if not part.fits(size):
             stream.counts["no_room"] += 1
             continue
@@ -128,6 +133,7 @@ def _fill(
             Document(f"{domain}-{name}", domain, piece.text, stream.source, stream.licence, piece.member),
             size,
         )
+        sides[stream.name, rank] = part
         stream.taken += size
         stream.counts["kept"] += 1
         advance(size)

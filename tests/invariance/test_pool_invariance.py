@@ -155,6 +155,19 @@ def test_caps_are_kept_and_nearly_reached(pool: Pool) -> None:
             assert 0.6 * cap < size <= cap, domain
 
 
+def test_a_cap_beyond_all_text_neither_starves_the_heldout_part_nor_loses_documents(
+    spec: PoolSpec, wheels: Path
+) -> None:
+    update = {"bytes_per_domain": {"code": 10**9}, "heldout_bytes_per_domain": {"code": 6_000}}
+    whole = built(spec.model_copy(update=update), wheels)
+    assert 2_000 < sum(len(row.text) for row in whole.heldout) <= 6_000
+    held = {row.member.split("#")[0] for row in whole.heldout}
+    kept = {row.member.split("#")[0] for row in whole.documents}
+    assert not held & kept
+    everything = built(spec.model_copy(update=update | {"heldout_bytes_per_domain": {}}), wheels).documents
+    assert held | kept == {row.member.split("#")[0] for row in everything}
+
+
 def test_ids_are_unique_and_follow_the_text(pool: Pool) -> None:
     rows = pool.documents + pool.heldout
     assert len({row.unit_id for row in rows}) == len({row.text for row in rows}) == len(rows)
