@@ -19,6 +19,9 @@ from airlab.training.packing import PackedSequences
 from airlab.training.schedule import learning_rate
 
 CURVES = "curves.jsonl"
+CHECKPOINT_EVERY_S = 10.0
+CHECKPOINT_SHARE = 0.05
+"""Of the time, at most, that goes into checkpoints when nobody set their distance."""
 
 
 def train(
@@ -29,7 +32,7 @@ def train(
     output: Path,
     identity: dict[str, object],
     first_step: int,
-    checkpoint_every_s: float,
+    checkpoint_every_s: float | None,
 ) -> None:
     """Run the updates from `first_step` to the last whole batch.
 
@@ -41,6 +44,7 @@ def train(
     world, rank = engine.accelerator.num_processes, engine.accelerator.process_index
     share = batch // world
     curves = _open_curves(output / CURVES, first_step) if engine.is_main else None
+    every_s = CHECKPOINT_EVERY_S if checkpoint_every_s is None else checkpoint_every_s
     last_checkpoint = time.monotonic()
     n_left = (n_steps - first_step) * batch * context
     with progress("pretraining", "tokens", n_left) if engine.is_main else nullcontext(_silent) as advance:
@@ -55,7 +59,7 @@ def train(
                 cut = packed.batch(mine[start : start + sequences_per_micro_batch])
                 micro = engine.backward((cut.input_ids, cut.position_ids, cut.labels), n_targets)
                 summed += micro.double().cpu()
-            is_due = engine.is_main and time.monotonic() - last_checkpoint >= checkpoint_every_s
+            is_due = engine.is_main and time.monotonic() - last_checkpoint >= every_s
             total, votes = engine.summed(
                 torch.tensor([float(summed), float(is_due)], dtype=torch.float64, device=engine.device)
             ).tolist()
@@ -77,8 +81,11 @@ def train(
                 curves.write(json.dumps(row) + "\n")
                 curves.flush()
             if votes and step + 1 < n_steps:
+                begun = time.monotonic()
                 _checkpoint(engine, output, identity, step + 1)
                 last_checkpoint = time.monotonic()
+                if checkpoint_every_s is None:
+                    every_s = max(CHECKPOINT_EVERY_S, (last_checkpoint - begun) / CHECKPOINT_SHARE)
             advance(batch * context)
     if curves is not None:
         curves.close()

@@ -18,8 +18,6 @@ from airlab.training.packing import PackedSequences
 from airlab.training.target import SummedLoss, build_target
 from airlab.training.tokenizer import DocumentEncoder, save_tokenizer
 
-CHECKPOINT_EVERY_S = 60.0
-
 
 class Job(Frozen):
     """One training run, in a form that can be handed to other processes."""
@@ -32,8 +30,8 @@ class Job(Frozen):
     training: Training
     seed: int
     machine: Machine
-    checkpoint_every_s: float = CHECKPOINT_EVERY_S
-    """Seconds between checkpoints; 0 writes one after every update."""
+    checkpoint_every_s: float | None = None
+    """Seconds between checkpoints, 0 for one after every update; None chooses by what one costs."""
 
 
 def check(job: Job) -> None:
