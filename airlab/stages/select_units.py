@@ -25,10 +25,9 @@ class SelectUnits(Stage):
 
     def run(self, work: Workdir, machine: Machine) -> None:
         table = pq.read_table(work.input(self.scores) / "scores.parquet")
-        columns = [
-            table[c].to_numpy(zero_copy_only=False) for c in ("unit_id", "domain", "n_tokens", "score")
-        ]
-        chosen = select(*columns, spec=self.selecting)
+        names = ("unit_id", "domain", "n_tokens", "score")
+        columns = {name: table[name].to_numpy(zero_copy_only=False) for name in names}
+        chosen = select(**columns, spec=self.selecting)
         picked = table.filter(pa.array(chosen)).select(["unit_id", "domain", "n_tokens", "score"])
         with work.writing("selection.parquet") as path:
             pq.write_table(picked.sort_by("unit_id"), path)

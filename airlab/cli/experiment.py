@@ -1,0 +1,109 @@
+"""`airlab plan | run | table`: published experiments."""
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from airlab.cli.bind import bind, to_plain
+from airlab.cli.outputs import open_store
+from airlab.errors import UserError
+from airlab.reporting.lock import write_lock
+from airlab.reporting.render import print_table, write_table
+from airlab.reporting.tables import IncompleteTable
+from airlab.schema.base import Frozen
+from airlab.schema.machine import Machine
+from airlab.store.durable import written
+from airlab.store.fingerprint import fingerprint
+from airlab.store.plan import Plan
+from airlab.store.provenance import provenance
+from airlab.store.store import Store
+
+
+class RunCommand(Frozen):
+    """What `configs/run.yaml` binds to, besides the experiment itself."""
+
+    machine: Machine
+    results: str
+    partial: bool
+
+
+def open_experiment(config: DictConfig) -> tuple[ModuleType, Any, RunCommand]:
+    """The experiment's module, its bound configuration, and how to run it."""
+    plain = to_plain(config)
+    experiment = plain.pop("experiment")
+    command = bind(RunCommand, {key: plain.pop(key) for key in RunCommand.model_fields})
+    module = importlib.import_module("experiments." + str(experiment["name"]).replace("/", "."))
+    # Everything else in the file is the experiment's: the groups, and what its own file sets.
+    return module, bind(module.Config, {**experiment, **plain}), command
+
+
+def plan(config: DictConfig) -> None:
+    """Print the stages and which of them are there."""
+    module, bound, _ = open_experiment(config)
+    rows = _plan(module, bound, open_store()).explain()
+    table = RichTable("stage", "", "fingerprint", "status", title=f"{bound.name}, scale {bound.scale}")
+    for row in rows:
+        table.add_row(row.stage, row.slug, row.fingerprint, "run" if row.needed else row.status)
+    Console().print(table)
+    needed = sum(row.needed for row in rows)
+    print(f"{len(rows)} stages, {needed} to run, {len(rows) - needed} not")
+
+
+def run(config: DictConfig) -> None:
+    """Run what is missing, then write and print the table."""
+    module, bound, command = open_experiment(config)
+    store = open_store()
+    _plan(module, bound, store).run(command.machine)
+    _tabulate(module, bound, command, store)
+
+
+def table(config: DictConfig) -> None:
+    """Write and print the table from what is there."""
+    module, bound, command = open_experiment(config)
+    _tabulate(module, bound, command, open_store())
+
+
+def _plan(module: ModuleType, bound: Any, store: Store) -> Plan:
+    return Plan(store, [cell.evaluation for cell in module.cells(bound)])
+
+
+def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store) -> None:
+    try:
+        made = module.tabulate(bound, store, partial=command.partial)
+    except IncompleteTable as error:
+        raise UserError(
+            f"the table is not complete: {error}; run `airlab run` first, or set partial=true."
+        ) from None
+    folder = Path(command.results) / bound.name / bound.scale
+    if not command.partial:
+        plan = _plan(module, bound, store)
+        walls = plan.wall_s
+        # The folder appears whole: a table without its lock says nothing about where it came from.
+        with written(folder) as temporary:
+            temporary.mkdir(parents=True)
+            write_table(temporary, made)
+            write_lock(
+                temporary,
+                {cell.name: fingerprint(cell.evaluation) for cell in module.cells(bound)},
+                provenance(),
+                _wall_by_stage(plan, walls),
+            )
+            (temporary / "selections.json").write_text(
+                json.dumps(module.selections(bound, store), indent=1, sort_keys=True) + "\n"
+            )
+    print_table(made)
+    if not command.partial:
+        print(f"written to {folder}")
+
+
+def _wall_by_stage(plan: Plan, walls: dict[str, float]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for stage in plan.order:
+        total[stage.name] = total.get(stage.name, 0.0) + walls.get(fingerprint(stage), 0.0)
+    return total

@@ -1,0 +1,198 @@
+"""The command line: Hydra begins and ends in this package.
+
+Every verb composes a configuration from `configs/`, binds it strictly to a schema, and calls one
+function. A user's mistake is one sentence on standard error and exit code 2.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import airlab
+from airlab.errors import UserError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One command: its configuration file, the function it calls, and what `--help` says."""
+
+    config: str
+    target: str
+    summary: str
+    example: str
+
+
+VERBS = {
+    "heads": Verb(
+        "heads",
+        "airlab.cli.heads:run",
+        "find a model's retrieval heads",
+        "airlab heads model=smollm2-135m probes.count=800 probes.max_tokens=4096 output=heads.json",
+    ),
+    "score": Verb(
+        "score",
+        "airlab.cli.score:run",
+        "score documents by attention influence",
+        "airlab score model=smollm2-135m heads=heads.json input=docs.jsonl output=scores.parquet",
+    ),
+    "select": Verb(
+        "select",
+        "airlab.cli.select:run",
+        "select the best share of scored documents",
+        "airlab select scores=scores.parquet selector=attention_influence share=0.2 output=selected.parquet",
+    ),
+    "plan": Verb(
+        "run",
+        "airlab.cli.experiment:plan",
+        "show what an experiment would run",
+        "airlab plan experiment=attention_influence/main scale=laptop",
+    ),
+    "run": Verb(
+        "run",
+        "airlab.cli.experiment:run",
+        "run what is missing of an experiment and write its table",
+        "airlab run experiment=attention_influence/main scale=laptop",
+    ),
+    "table": Verb(
+        "run",
+        "airlab.cli.experiment:table",
+        "write an experiment's table from finished cells",
+        "airlab table experiment=attention_influence/main scale=laptop",
+    ),
+    "verify": Verb(
+        "verify",
+        "airlab.cli.verify:run",
+        "check that committed tables still follow from their configurations",
+        "airlab verify",
+    ),
+    "report": Verb(
+        "report",
+        "airlab.cli.report:run",
+        "show every committed table with what it was made on",
+        "airlab report",
+    ),
+}
+
+
+def configs_folder() -> Path:
+    """Where the configuration files lie: inside an installed package, or beside it in a checkout."""
+    package = Path(airlab.__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def main() -> None:
+    """Entry point of the `airlab` script."""
+    sys.exit(dispatch(sys.argv[1:]))
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    name, *overrides = arguments
+    if name not in VERBS:
+        close = difflib.get_close_matches(name, VERBS, 1)
+        hint = f" did you mean {close[0]}?" if close else ""
+        return _refuse("", f"there is no command {name!r}; commands are {', '.join(VERBS)}.{hint}")
+    verb = VERBS[name]
+    try:
+        if any(o in ("-h", "--help") for o in overrides):
+            print(_help(name, verb))
+            return 0
+        _compose_and_call(name, verb, overrides)
+    except UserError as error:
+        return _refuse(name, str(error))
+    except KeyboardInterrupt:
+        print(f"airlab {name}: stopped; the same command continues where it was.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 141
+    return 0
+
+
+def _refuse(name: str, sentence: str) -> int:
+    print(f"airlab {name}: {sentence}".replace(" :", ":"), file=sys.stderr)
+    return 2
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "airlab: choose training data by looking inside a model",
+            "",
+            "usage: airlab COMMAND [key=value ...]",
+            "",
+            *lines,
+            "",
+            "airlab COMMAND --help shows a command's settings and an example.",
+        ]
+    )
+
+
+def _help(name: str, verb: Verb) -> str:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(configs_folder()), version_base="1.3"):
+        settings = OmegaConf.to_yaml(compose(verb.config))
+    groups = sorted(p.name for p in configs_folder().iterdir() if p.is_dir())
+    return "\n".join(
+        [
+            f"airlab {name}: {verb.summary}",
+            "",
+            f"example: {verb.example}",
+            "",
+            "settings (key=value changes one, ??? must be given; "
+            f"groups to choose from: {', '.join(groups)}):",
+            "",
+            settings.rstrip(),
+        ]
+    )
+
+
+def _compose_and_call(name: str, verb: Verb, overrides: Sequence[str]) -> None:
+    # Hydra would otherwise print a shortened trace and leave with code 1 by itself.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    _quiet_libraries()
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
+
+    from airlab.cli.overrides import explain, prepare
+
+    module, function = verb.target.split(":")
+    command: Callable[[DictConfig], None] = getattr(importlib.import_module(module), function)
+    sys.argv = [f"airlab {name}", *prepare(overrides)]
+    mistakes: list[UserError] = []
+
+    def call(config: DictConfig) -> None:
+        # Kept from Hydra, which would announce it in its own way and, in a sweep, stop the jobs after it.
+        try:
+            command(config)
+        except UserError as error:
+            mistakes.append(error)
+
+    start = hydra.main(version_base="1.3", config_path=str(configs_folder()), config_name=verb.config)
+    try:
+        start(call)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error, configs_folder(), verb.config)) from error
+    if mistakes:
+        raise UserError(" / ".join(dict.fromkeys(map(str, mistakes))))
+
+
+def _quiet_libraries() -> None:
+    """Keep libraries' notices out of the way of our own lines; warnings and errors stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("DS_LOG_LEVEL", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,0 +1,76 @@
+"""Users' `key=value` arguments: paths that Hydra's grammar would trip over, and errors in plain words."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+_ALIASES = {"input": "input.path"}
+"""`input=docs.jsonl` is what people write; the setting has columns beside the path."""
+
+_PATHS = ("input.path", "heads", "scores", "output", "model.path", "corpus.path")
+"""Settings whose values are paths, and may hold any character."""
+
+_PLAIN = re.compile(r"[\w./~:@-]*")
+
+
+def prepare(arguments: Sequence[str]) -> list[str]:
+    """Expand aliases, and quote paths with characters that mean something in Hydra's grammar.
+
+    In a sweep (`-m`) values are left as they are, since commas separate the choices there.
+    """
+    sweep = any(a in ("-m", "--multirun") for a in arguments)
+    return [_prepare_one(a, sweep) for a in arguments]
+
+
+def _prepare_one(argument: str, sweep: bool) -> str:
+    key, equals, value = argument.partition("=")
+    if not equals:
+        return argument
+    key = _ALIASES.get(key, key)
+    quoted = value[:1] in "'\"" and value[-1:] == value[:1] and len(value) > 1
+    if key in _PATHS and not sweep and not quoted and value != "???" and not _PLAIN.fullmatch(value):
+        escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+        value = f"'{escaped}'"
+    return f"{key}={value}"
+
+
+def explain(error: Exception, configs: Path, root: str) -> str:
+    """One sentence for an error of composition."""
+    text = str(error)
+    if found := re.search(r"Could not find '(?:[^']*/)?([\w-]+)/([^']*)'", text):
+        group, choice = found.groups()
+        return f"there is no {group} {choice!r}; known are {', '.join(_choices(configs, group))}."
+    if found := re.search(r"Could not override '([^']+)'", text) or re.search(
+        r"Key '([^']+)' is not in struct", text
+    ):
+        key = found.group(1)
+        known = _known_keys(configs, root, key)
+        return f"there is no setting {key!r}; known there: {', '.join(known)}."
+    if "mismatched input" in text or "no viable alternative" in text or "token recognition" in text:
+        return (
+            f"an argument cannot be read ({text.splitlines()[0]}); "
+            "put values with special characters in quotes."
+        )
+    return text.splitlines()[0].rstrip(".") + "."
+
+
+def _choices(configs: Path, group: str) -> list[str]:
+    folder = configs / group
+    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
+
+
+def _known_keys(configs: Path, root: str, key: str) -> list[str]:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import DictConfig, OmegaConf
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(configs), version_base="1.3"):
+        node = compose(root)
+    parent = key.rpartition(".")[0]
+    while parent:
+        inner = OmegaConf.select(node, parent)
+        if isinstance(inner, DictConfig):
+            return sorted(map(str, inner))
+        parent = parent.rpartition(".")[0]
+    return sorted(str(k) for k in node if k != "hydra")

@@ -1,0 +1,117 @@
+"""`airlab score`: attention influence of the user's documents."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from omegaconf import DictConfig
+from pydantic import Field
+
+from airlab.cli.bind import bind, to_plain
+from airlab.cli.outputs import IDENTITY, already_there, check_output, open_store, write_output
+from airlab.errors import UserError
+from airlab.schema.base import Frozen
+from airlab.schema.heads import Masking
+from airlab.schema.machine import Machine
+from airlab.schema.models import ModelSource
+from airlab.schema.scoring import Scoring
+from airlab.schema.text import Columns, HubDataset
+from airlab.scoring.influence import attention_influence
+from airlab.stages.import_corpus import ImportCorpus
+from airlab.stages.inputs import model_input
+from airlab.stages.measure_losses import MeasureLosses
+from airlab.store.files import Files
+from airlab.store.fingerprint import fingerprint
+from airlab.store.plan import Plan
+
+
+class Input(Columns):
+    """The user's documents: a local file or folder, or a data set on a hub."""
+
+    path: str | None
+    hub: HubDataset | None = None
+
+
+class ScoreCommand(Frozen):
+    """What `configs/score.yaml` binds to."""
+
+    model: ModelSource = Field(discriminator="kind")
+    heads: str
+    masking: Masking
+    scoring: Scoring
+    input: Input
+    machine: Machine
+    output: str
+
+
+def import_stage(source: Input) -> ImportCorpus:
+    """The stage that reads the user's documents."""
+    columns = Columns.model_validate(source.model_dump(exclude={"path", "hub"}))
+    if (source.path is None) == (source.hub is None):
+        raise UserError("give the documents as input=FILE (or a hub data set as input.hub), one of the two.")
+    if source.hub is not None:
+        return ImportCorpus.of_hub(source.hub, columns)
+    return ImportCorpus.of_path(Path(source.path or ""), columns)
+
+
+def run(config: DictConfig) -> None:
+    """Score every document and write the table."""
+    command = bind(ScoreCommand, to_plain(config))
+    output = Path(command.output)
+    check_output(output, ".parquet")
+    heads = Path(command.heads)
+    if not heads.is_file():
+        raise UserError(f"heads={heads} does not exist; make it with `airlab heads output={heads}`.")
+    corpus = import_stage(command.input)
+    losses = MeasureLosses(
+        model_input(command.model), Files.of(heads), command.masking, corpus, command.scoring
+    )
+    identity = fingerprint(losses)
+    if already_there(output, identity):
+        print(f"{output} is there already, made from the same documents, model, heads and settings.")
+        return
+    store = open_store()
+    Plan(store, [losses]).run(command.machine)
+    folder, imported = store.folder(losses), store.folder(corpus)
+    skipped = pa.concat_tables(pq.read_table(f / "skipped.parquet") for f in (imported, folder))
+    table = user_table(pq.read_table(folder / "losses.parquet")).replace_schema_metadata({IDENTITY: identity})
+    if skipped.num_rows:
+        write_output(skipped_path(output), lambda path: pq.write_table(skipped, path))
+    write_output(output, lambda path: pq.write_table(table, path))
+    total = table.num_rows + skipped.num_rows
+    print(f"{output}: {total} documents in, {table.num_rows} scored, {_why(skipped, output)}")
+
+
+def skipped_path(output: Path) -> Path:
+    """Where documents without a score are listed."""
+    return output.with_name(f"{output.stem}.skipped.parquet")
+
+
+def _why(skipped: pa.Table, output: Path) -> str:
+    if not skipped.num_rows:
+        return "0 skipped"
+    reasons = pc.value_counts(skipped["reason"]).to_pylist()
+    told = ", ".join(f"{r['counts']} {r['values']}" for r in reasons)
+    return f"{skipped.num_rows} skipped ({told}; listed in {skipped_path(output)})"
+
+
+def user_table(losses: pa.Table) -> pa.Table:
+    """A LossTable in the user's terms: own ids, means in nats a token, and the score."""
+    columns = {
+        name: losses[name].to_numpy(zero_copy_only=False)
+        for name in ("n_tokens", "loss_sum_base", "loss_sum_ref", "entropy_sum_base")
+    }
+    n = columns["n_tokens"].astype(np.float64)
+    return pa.table(
+        {
+            "id": losses["unit_id"],
+            "domain": losses["domain"],
+            "n_tokens": losses["n_tokens"],
+            "loss_base": columns["loss_sum_base"] / n,
+            "loss_ref": columns["loss_sum_ref"] / n,
+            "entropy": columns["entropy_sum_base"] / n,
+            "attention_influence": attention_influence(columns["loss_sum_base"], columns["loss_sum_ref"]),
+        }
+    )

@@ -1,0 +1,1 @@
+"""One module a published table: its hypothesis, its plan and its table."""

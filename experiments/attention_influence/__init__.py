@@ -1,0 +1,1 @@
+"""AttentionInfluence (arXiv 2505.07293)."""
