@@ -181,13 +181,21 @@ def test_near_duplicates_are_removed_also_across_the_split(pool: Pool) -> None:
     assert pool.manifest["read"]["reference/encyclopedia/encyclopedia"]["near_duplicate"] > 0
 
 
-def test_a_module_is_read_once_and_stays_on_one_side_of_the_split(pool: Pool) -> None:
+def test_a_module_is_read_once_and_stays_on_one_side_of_the_split(spec: PoolSpec, wheels: Path) -> None:
+    update = {
+        "bytes_per_domain": {"code": 10**6, "mathematics": 10**6},
+        "heldout_bytes_per_domain": {"code": 3_500, "mathematics": 3_500},
+        "max_characters": 900,
+    }
+    whole = built(spec.model_copy(update=update), wheels)
     homes: dict[str, set[tuple[str, str]]] = {}
-    for side, rows in (("pool", pool.documents), ("held out", pool.heldout)):
+    for side, rows in (("pool", whole.documents), ("held out", whole.heldout)):
         for row in rows:
-            if row.source == "library==1.0":
-                homes.setdefault(row.member.split("#")[0], set()).add((row.domain, side))
-    assert len(homes) > 8 and all(len(home) == 1 for home in homes.values())
+            homes.setdefault(row.member.split("#")[0], set()).add((row.domain, side))
+    assert len(homes) == 60 and all(len(home) == 1 for home in homes.values())
+    assert {home for places in homes.values() for home in places} == {
+        (domain, side) for domain in ("code", "mathematics") for side in ("pool", "held out")
+    }
 
 
 def test_a_prefix_of_the_rows_is_a_fair_sample_of_the_domains(pool: Pool) -> None:
