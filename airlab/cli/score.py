@@ -72,11 +72,13 @@ def run(config: DictConfig) -> None:
     if already_there(output, identity):
         print(f"{output} is there already, made from the same documents, model, heads and settings.")
         return
+    already_there(skipped_path(output), identity)
     store = open_store()
     Plan(store, [losses]).run(command.machine)
     folder, imported = store.folder(losses), store.folder(corpus)
     skipped = pa.concat_tables(pq.read_table(f / "skipped.parquet") for f in (imported, folder))
     table = user_table(pq.read_table(folder / "losses.parquet")).replace_schema_metadata({IDENTITY: identity})
+    skipped = skipped.replace_schema_metadata({IDENTITY: identity})
     if skipped.num_rows:
         write_output(skipped_path(output), lambda path: pq.write_table(skipped, path))
     write_output(output, lambda path: pq.write_table(table, path))

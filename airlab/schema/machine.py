@@ -19,6 +19,6 @@ class Machine(Frozen):
     sequences_per_micro_batch: PositiveInt = 8
     """Training sequences in one forward pass; gradients accumulate to the configured batch."""
     processes: PositiveInt = 1
-    """Training processes; above one the run must have been started by torchrun."""
+    """Training processes on this host; above one, training starts them through torchrun."""
     deepspeed_stage: Literal[0, 1, 2, 3] | None = None
     """ZeRO stage; null trains without DeepSpeed."""

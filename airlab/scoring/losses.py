@@ -13,8 +13,9 @@ import torch
 from airlab.models.load import CausalLM
 from airlab.models.packed import Reference, hidden_states
 
-_CHUNK = 512
-"""Rows of logits in memory at once."""
+_LOGITS_BYTES = {"cpu": 24 << 20, "cuda": 1 << 30}
+"""Logits in memory at once. On CPUs the C library reuses blocks below 32 MiB; larger ones are mapped
+and cleared anew every time, which costs more than the arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,24 @@ def _plan(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:
 
 @torch.inference_mode()
 def _losses_and_entropy(
-    projection: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor, entropy: bool
+    projection: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor, vocabulary: int, entropy: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Negative log-likelihood of each target and entropy of each prediction, float32 [rows]."""
+    rows_at_once = max(1, _LOGITS_BYTES[states.device.type] // (4 * vocabulary))
     losses, entropies = [], []
-    for rows, wanted in zip(states.split(_CHUNK), targets.split(_CHUNK), strict=True):
+    for rows, wanted in zip(states.split(rows_at_once), targets.split(rows_at_once), strict=True):
         logits = projection(rows).float()
-        log_z = torch.logsumexp(logits, dim=-1)
-        losses.append(log_z - logits.gather(1, wanted[:, None])[:, 0])
+        top = logits.amax(dim=-1, keepdim=True)
+        chosen = logits.gather(1, wanted[:, None])[:, 0]
+        # One exponential serves both: with e = exp(l - max), log Z = max + log sum e, and the
+        # entropy is log Z - (sum e l) / (sum e).
+        shares = torch.sub(logits, top, out=None if entropy else logits).exp_()
+        total = shares.sum(dim=-1)
+        log_z = top[:, 0] + total.log()
+        losses.append(log_z - chosen)
         if entropy:
             # Not a dot product per row: those sum tens of thousands of terms one after the other.
-            entropies.append(log_z - (torch.exp(logits - log_z[:, None]) * logits).sum(dim=-1))
+            entropies.append(log_z - shares.mul_(logits).sum(dim=-1) / total)
     return torch.cat(losses), torch.cat(entropies) if entropy else torch.empty(0)
 
 
@@ -89,7 +97,7 @@ def token_losses(
     Yields:
         (index into `sequences`, losses).
     """
-    projection = lm.model.get_output_embeddings()
+    projection, vocabulary = lm.model.get_output_embeddings(), lm.geometry.vocabulary
     for batch in _plan([len(s) for s in sequences], tokens_per_batch):
         packed = torch.as_tensor(
             np.concatenate([sequences[i] for i in batch]).astype(np.int64), device=lm.device
@@ -101,8 +109,8 @@ def token_losses(
         predicting[ends - 1] = False  # the last token of a sequence predicts nothing
         where = predicting.nonzero()[:, 0].to(lm.device)
         targets = packed[where + 1]
-        base, entropy = _losses_and_entropy(projection, states[0, where], targets, entropy=True)
-        masked, _ = _losses_and_entropy(projection, states[1, where], targets, entropy=False)
+        base, entropy = _losses_and_entropy(projection, states[0, where], targets, vocabulary, entropy=True)
+        masked, _ = _losses_and_entropy(projection, states[1, where], targets, vocabulary, entropy=False)
         cuts = np.cumsum([n - 1 for n in lengths])[:-1]
         columns = [np.split(t.cpu().numpy(), cuts) for t in (base, masked, entropy)]
         for i, *losses in zip(batch, *columns, strict=True):
