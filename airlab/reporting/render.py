@@ -78,28 +78,55 @@ def render_csv(table: Table) -> str:
 
 
 def print_table(table: Table, console: Console | None = None) -> None:
-    """Print values, differences and verdicts to the terminal."""
+    """Print values, differences and verdicts to the terminal.
+
+    Tasks stand in rows and variants in columns, as many side by side as the terminal has room for.
+    """
     console = console or Console()
     spec = table.spec
-    labels = [_header(column) for column in spec.columns]
-    tables = (
-        (spec.title, ["variant", *labels, "seeds"], _value_rows(table)),
-        (
-            f"Difference to {_label(table, spec.reference)} at equal tokens",
-            ["variant", *labels, "composite", "verdict"],
-            _difference_rows(table),
-        ),
-    )
-    for title, headers, rows in tables:
-        shown = RichTable(title=_markup(title), title_justify="left")
-        for index, header in enumerate(headers):
-            shown.add_column(_markup(header), justify="left" if index == 0 else "right")
-        for cells in rows:
-            # An interval goes under its value: the terminal is narrower than the table.
-            shown.add_row(*(_markup(cell.replace(" [", "\n[", 1)) for cell in cells))
-        console.print(shown)
+    variants = [row.variant for row in spec.rows]
+    compared = [variant for variant in variants if variant != spec.reference]
+    reference = _label(table, spec.reference)
+    for title, shown, difference in (
+        (spec.title, variants, False),
+        (f"Difference to {reference} at equal tokens", compared, True),
+    ):
+        for side_by_side in _fitting(shown, console.width):
+            console.print(_terminal_grid(table, title, side_by_side, difference))
+    verdicts = RichTable("variant", "composite", "verdict", title="Verdicts", title_justify="left")
+    for row in spec.rows:
+        if row.variant in table.verdicts:
+            verdicts.add_row(_markup(row.label), *map(_markup, _verdict_cells(table, row)))
+    console.print(verdicts)
     for line in (*_sentences(table), *foot(table)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+_TASK_WIDTH, _CELL_WIDTH = 34, 19
+"""Characters of a terminal table's first column and of the others, borders included."""
+
+
+def _fitting(variants: list[str], width: int) -> Iterator[list[str]]:
+    count = max(1, (width - _TASK_WIDTH) // _CELL_WIDTH)
+    for start in range(0, len(variants), count):
+        yield variants[start : start + count]
+
+
+def _terminal_grid(table: Table, title: str, variants: list[str], difference: bool) -> RichTable:
+    shown = RichTable(title=_markup(title), title_justify="left")
+    shown.add_column("task", max_width=_TASK_WIDTH - 3)
+    for variant in variants:
+        shown.add_column(_markup(_label(table, variant)), justify="right")
+    for column in table.spec.columns:
+        texts = []
+        for variant in variants:
+            cell = table.cells[variant, column.task, column.metric]
+            estimate = cell and (cell.difference if difference else cell.value)
+            # An interval goes under its value: side by side they would need twice the width.
+            text = estimate.text(DIGITS, sign=difference) if estimate else MISSING
+            texts.append(_markup(text.replace(" [", "\n[", 1)))
+        shown.add_row(_markup(_header(column)), *texts)
+    return shown
 
 
 def foot(table: Table) -> list[str]:

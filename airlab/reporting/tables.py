@@ -220,7 +220,8 @@ def _verdicts(spec: TableSpec, comparisons: Mapping[str, Comparison | None]) -> 
             continue
         p_holm, value = adjusted.get(variant), comparison.estimate.value
         outcome: Outcome = "did not beat"
-        if p_holm is None:
+        # Between items of one run each, a difference may be the seeds' as well as the arms'.
+        if p_holm is None or comparison.estimate.n_runs == 1:
             outcome = "unknown against"
         elif p_holm <= 1 - spec.level:
             outcome = "beat" if value > 0 else "lost to"
@@ -241,7 +242,7 @@ def verdict_sentence(spec: TableSpec, row: Row, verdict: Verdict | None) -> str:
     if verdict.outcome == "did not beat" and verdict.detectable is not None:
         parts.append(f"a difference of {verdict.detectable:.3f} would have been found with 80 % probability")
     if verdict.composite.n_runs == 1:
-        parts.append("one seed: seed variation unknown")
+        parts.append("one seed: what another seed would give is unknown")
     return "; ".join(parts) + "."
 
 

@@ -45,6 +45,7 @@ from airlab.store.store import Store
 
 BASELINE = "full_pool"
 CONTROL = "random"
+_UNITS = {"bits_per_byte": "bits/byte", "answer_nats": "nats/byte of the answer"}
 
 
 class Config(Frozen):
@@ -127,12 +128,11 @@ def _target_tokenizer(config: Config, losses: MeasureLosses) -> Any:
 
 def table_spec(config: Config) -> TableSpec:
     """Rows, columns and the composite, known before any result."""
-    directions = METRICS
     columns = []
     for task in config.evaluation.planned():
         metric = task.metrics[0] if isinstance(config.evaluation, HarnessSpec) else _shown(task.metrics)
-        higher = directions.get(metric, True)
-        columns.append(Column(task.name, metric, higher, f"{task.name.replace('_', ' ')} ({metric})"))
+        higher = METRICS.get(metric, True)
+        columns.append(Column(task.name, metric, higher, _label(task.name, metric)))
     return TableSpec(
         title=f"AttentionInfluence, main comparison, scale {config.scale}",
         rows=(Row(BASELINE, "full pool"), *(Row(v, v.replace("_", " ")) for v in config.selectors)),
@@ -147,6 +147,11 @@ def table_spec(config: Config) -> TableSpec:
             f"and the mixture is {config.mixture.kind}.",
         ),
     )
+
+
+def _label(task: str, metric: str) -> str:
+    words = task.removeprefix(f"{metric}_").replace("_", " ")
+    return f"{words}, {_UNITS.get(metric, metric)}"
 
 
 def _shown(metrics: tuple[str, ...]) -> str:

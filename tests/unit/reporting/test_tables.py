@@ -101,7 +101,8 @@ def test_one_seed_says_that_seed_variation_is_unknown(records) -> None:
     table = build_table(dataclasses.replace(SPEC, seeds=(1,)), records)
     text = render_markdown(table)
     assert "one seed (1), so seed variation is unknown" in text
-    assert "one seed: seed variation unknown." in text and "hierarchical" not in text
+    assert {v.outcome for v in table.verdicts.values()} == {"unknown against"}
+    assert "one seed: what another seed would give is unknown." in text and "hierarchical" not in text
     assert "hierarchical bootstrap over 3 seeds (0, 1, 2)" in render_markdown(build_table(SPEC, records))
 
 
