@@ -117,7 +117,8 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 
 def _refuse(name: str, sentence: str) -> int:
-    print(f"airlab {name}: {sentence}".replace(" :", ":"), file=sys.stderr)
+    # One line even where a library's message or a file's name holds several.
+    print(f"{f'airlab {name}'.rstrip()}: {' '.join(sentence.splitlines())}", file=sys.stderr)
     return 2
 
 

@@ -4,11 +4,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from airlab.errors import UserError
+
 _ALIASES = {"input": "input.path"}
 """`input=docs.jsonl` is what people write; the setting has columns beside the path."""
 
 _PATHS = ("input.path", "heads", "scores", "output", "model.path", "corpus.path")
 """Settings whose values are paths, and may hold any character."""
+
+_SWEEP = ("-m", "--multirun")
 
 _PLAIN = re.compile(r"[\w./~:@-]*")
 
@@ -17,8 +21,19 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     """Expand aliases, and quote paths with characters that mean something in Hydra's grammar.
 
     In a sweep (`-m`) values are left as they are, since commas separate the choices there.
+
+    Raises:
+        UserError: an option that does not exist, or a value without a setting's name.
     """
-    sweep = any(a in ("-m", "--multirun") for a in arguments)
+    for argument in arguments:
+        if argument.startswith("-") and argument not in _SWEEP:
+            raise UserError(
+                f"there is no option {argument}; settings are given as key=value, -m runs every combination "
+                "of values with commas, and --help shows the settings."
+            )
+        if argument.startswith("="):
+            raise UserError(f"{argument} names no setting; write key=value without spaces around the sign.")
+    sweep = any(a in _SWEEP for a in arguments)
     return [_prepare_one(a, sweep) for a in arguments]
 
 
@@ -29,7 +44,8 @@ def _prepare_one(argument: str, sweep: bool) -> str:
     key = _ALIASES.get(key, key)
     quoted = value[:1] in "'\"" and value[-1:] == value[:1] and len(value) > 1
     if key in _PATHS and not sweep and not quoted and value != "???" and not _PLAIN.fullmatch(value):
-        escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+        # A quotation mark ends the value and ${ begins an interpolation; backslashes before either count.
+        escaped = re.sub(r"(\\*)('|\$\{)", r"\1\1\\\2", value)
         value = f"'{escaped}'"
     return f"{key}={value}"
 
@@ -46,6 +62,8 @@ def explain(error: Exception, configs: Path, root: str) -> str:
         key = found.group(1)
         known = _known_keys(configs, root, key)
         return f"there is no setting {key!r}; known there: {', '.join(known)}."
+    if found := re.search(r"Ambiguous value for argument '(.*)'", text):
+        return f"{found.group(1)} has several values; add -m to run each, or quote it if it is one value."
     if "mismatched input" in text or "no viable alternative" in text or "token recognition" in text:
         return (
             f"an argument cannot be read ({text.splitlines()[0]}); "

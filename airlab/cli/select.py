@@ -1,11 +1,13 @@
 """`airlab select`: the best share of scored documents."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from omegaconf import DictConfig
 
@@ -20,7 +22,14 @@ from airlab.selection.units import Units
 from airlab.store.files import Files
 from airlab.store.fingerprint import canonical
 
-_COLUMNS = ("id", "domain", "n_tokens", "loss_base", "loss_ref", "entropy")
+_COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
+    "id": pa.types.is_string,
+    "domain": pa.types.is_string,
+    "n_tokens": pa.types.is_integer,
+    "loss_base": pa.types.is_floating,
+    "loss_ref": pa.types.is_floating,
+    "entropy": pa.types.is_floating,
+}
 
 
 class SelectCommand(Frozen):
@@ -76,6 +85,19 @@ def _read(path: Path) -> Units:
         )
     if table.num_rows == 0:
         raise UserError(f"{path} holds no documents; nothing can be selected.")
+    for name, kind in _COLUMNS.items():
+        column = table[name].combine_chunks()
+        if not kind(column.type):
+            raise UserError(
+                f"the column {name} of {path} holds {column.type}; give a table made by `airlab score`."
+            )
+        if column.null_count:
+            row = column.is_null().index(True).as_py()
+            raise UserError(f"{path} has no {name} in row {row}; give a table made by `airlab score`.")
+    counts = pc.value_counts(table["id"])
+    if len(counts) < table.num_rows:
+        twice = next(c["values"] for c in counts.to_pylist() if c["counts"] > 1)
+        raise UserError(f"{path} holds the id '{twice}' more than once; give every document its own.")
     c = {name: table[name].to_numpy(zero_copy_only=False) for name in _COLUMNS}
     n = c["n_tokens"]
     return Units(c["id"], c["domain"], n, c["loss_base"] * n, c["loss_ref"] * n, c["entropy"] * n)
