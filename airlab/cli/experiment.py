@@ -6,6 +6,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -23,6 +25,9 @@ from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 from airlab.store.provenance import provenance
 from airlab.store.store import Store
+
+PUBLISHED = "results"
+"""Where tables go by default: what is committed, so only published configurations may write there."""
 
 
 class RunCommand(Frozen):
@@ -58,6 +63,7 @@ def plan(config: DictConfig) -> None:
 def run(config: DictConfig) -> None:
     """Run what is missing, then write and print the table."""
     module, bound, command = open_experiment(config)
+    _check_results(module, bound, command)
     store = open_store()
     _plan(module, bound, store).run(command.machine)
     _tabulate(module, bound, command, store)
@@ -66,7 +72,34 @@ def run(config: DictConfig) -> None:
 def table(config: DictConfig) -> None:
     """Write and print the table from what is there."""
     module, bound, command = open_experiment(config)
+    _check_results(module, bound, command)
     _tabulate(module, bound, command, open_store())
+
+
+def cell_fingerprints(module: ModuleType, bound: Any) -> dict[str, str]:
+    """Every cell of an experiment, by name."""
+    return {cell.name: fingerprint(cell.evaluation) for cell in module.cells(bound)}
+
+
+def published_cells(name: str, scale: str) -> dict[str, str]:
+    """The cells that an experiment has at a scale when nothing is overridden."""
+    from airlab.cli.main import configs_folder
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(configs_folder()), version_base="1.3"):
+        module, bound, _ = open_experiment(compose("run", [f"experiment={name}", f"scale={scale}"]))
+    return cell_fingerprints(module, bound)
+
+
+def _check_results(module: ModuleType, bound: Any, command: RunCommand) -> None:
+    """Keep other configurations out of the folder of published tables, before any work is done."""
+    if command.results == PUBLISHED and cell_fingerprints(module, bound) != published_cells(
+        bound.name, bound.scale
+    ):
+        raise UserError(
+            f"this is not the published configuration of {bound.name} at scale {bound.scale}; "
+            "give its table a place of its own with results=FOLDER."
+        )
 
 
 def _plan(module: ModuleType, bound: Any, store: Store) -> Plan:
@@ -90,7 +123,7 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
             write_table(temporary, made)
             write_lock(
                 temporary,
-                {cell.name: fingerprint(cell.evaluation) for cell in module.cells(bound)},
+                cell_fingerprints(module, bound),
                 provenance(),
                 _wall_by_stage(plan, walls),
             )

@@ -1,0 +1,52 @@
+# Everything installs itself into .venv on first use; nothing outside this folder is touched but pip's cache.
+PYTHON ?= python3
+SCALE ?= laptop
+EXPERIMENT ?= attention_influence/main
+MACHINE ?= cpu
+VENV := .venv
+BIN := $(VENV)/bin
+export AIRLAB_STORE ?= $(CURDIR)/.airlab
+export AIRLAB_CACHE ?= $(AIRLAB_STORE)/cache
+
+.PHONY: reproduce test setup check smoke plan tables verify report bench clean
+
+reproduce: setup  ## run the experiment and print its table
+	$(BIN)/airlab run experiment=$(EXPERIMENT) scale=$(SCALE) machine=$(MACHINE)
+
+test: setup  ## all tests, on two cores in about ten minutes
+	$(BIN)/python -m pytest
+
+setup: $(VENV)/installed  ## a virtual environment with the tested versions
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+		|| { echo "airlab needs Python 3.11 to 3.13; run make with PYTHON=python3.11, say" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,eval,offline,dev]'
+	touch $@
+
+check: setup  ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+smoke: setup  ## every stage for real on a few documents, three minutes
+	$(BIN)/airlab run experiment=$(EXPERIMENT) scale=smoke machine=$(MACHINE) results=$(AIRLAB_STORE)/results
+
+plan: setup  ## what `make reproduce` would run
+	$(BIN)/airlab plan experiment=$(EXPERIMENT) scale=$(SCALE) machine=$(MACHINE)
+
+tables: setup  ## the table again from finished cells
+	$(BIN)/airlab table experiment=$(EXPERIMENT) scale=$(SCALE) machine=$(MACHINE)
+
+verify: setup  ## do the committed tables still follow from the configurations?
+	$(BIN)/airlab verify
+
+report: setup  ## the committed tables
+	$(BIN)/airlab report
+
+bench: setup  ## the scoring pass against ordinary transformers
+	$(BIN)/python benchmarks/scoring.py
+
+clean:  ## artifacts and the environment; committed results stay
+	rm -rf $(VENV) .airlab outputs

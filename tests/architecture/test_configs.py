@@ -1,0 +1,320 @@
+"""Every YAML file composes, binds and plans; identity follows science and nothing else."""
+
+import ast
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from pydantic import BaseModel
+
+from airlab.cli.bind import bind, to_plain
+from airlab.cli.experiment import open_experiment
+from airlab.cli.heads import HeadsCommand
+from airlab.cli.report import ReportCommand
+from airlab.cli.score import ScoreCommand, import_stage
+from airlab.cli.select import SelectCommand
+from airlab.cli.verify import VerifyCommand
+from airlab.schema.base import Frozen
+from airlab.schema.corpus import HubCorpus, PoolCorpus
+from airlab.schema.heads import Detection, Masking, Probes
+from airlab.schema.machine import Machine
+from airlab.schema.mixture import MixtureSpec
+from airlab.schema.scoring import Scoring
+from airlab.schema.selection import Selecting
+from airlab.selection.selectors import make_selector
+from airlab.stages.build_mixture import BuildMixture
+from airlab.stages.inputs import corpus_stage, model_input
+from airlab.store.fingerprint import fingerprint
+from airlab.store.plan import Plan
+from airlab.store.store import Store
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs"
+
+ROOTS = {
+    "heads": (HeadsCommand, ["output=o.json"]),
+    "score": (ScoreCommand, ["output=o.parquet", "heads=h.json", "input.path=d.jsonl"]),
+    "select": (SelectCommand, ["output=o.parquet", "scores=s.parquet"]),
+    "verify": (VerifyCommand, []),
+    "report": (ReportCommand, []),
+}
+"""Root configurations of one command each: their schema, and a value for what the user must give."""
+
+GROUPS = {
+    "corpus": ("heads", "run"),
+    "detection": ("heads", "run"),
+    "evaluation": ("run",),
+    "experiment": ("run",),
+    "machine": ("heads", "score", "run"),
+    "masking": ("score", "run"),
+    "mixture": ("run",),
+    "model": ("heads", "score", "run"),
+    "probes": ("heads", "run"),
+    "scale": ("run",),
+    "scoring": ("score", "run"),
+    "selecting": ("run",),
+    "selector": ("select",),
+    "target": ("run",),
+    "training": ("run",),
+}
+"""Each folder of choices, and the root configurations that choose from it."""
+
+OPEN = {
+    ("model", "hub"): ["model.name=owner/name", f"model.revision={'a' * 40}"],
+    ("model", "local"): ["model.path=MODEL"],
+    ("corpus", "local"): ["corpus.path=CORPUS"],
+}
+"""Choices that leave something to the user, with an example."""
+
+
+def choices(group: str) -> list[str]:
+    folder = CONFIGS / group
+    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
+
+
+USES = [
+    (group, choice, root) for group, roots in GROUPS.items() for choice in choices(group) for root in roots
+]
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path) -> dict[str, str]:
+    """A model folder and a corpus file, for the choices that name one."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "docs.jsonl").write_text('{"text": "x y"}\n')
+    return {"MODEL": str(tmp_path / "model"), "CORPUS": str(tmp_path / "docs.jsonl")}
+
+
+@pytest.fixture
+def composed(files: dict[str, str]) -> Iterator[Any]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+
+        def call(root: str, *overrides: str) -> Any:
+            for name, path in files.items():
+                overrides = tuple(o.replace(name, path) for o in overrides)
+            config = compose(root, list(overrides))
+            OmegaConf.resolve(config)
+            return config
+
+        yield call
+
+
+def bound(composed: Any, root: str, *overrides: str) -> BaseModel:
+    if root == "run":
+        return open_experiment(composed("run", *overrides))[1]
+    schema, given = ROOTS[root]
+    return bind(schema, to_plain(composed(root, *given, *overrides)))
+
+
+def experiment(composed: Any, *overrides: str) -> tuple[Any, Any]:
+    module, config, _ = open_experiment(composed("run", *overrides))
+    return module, config
+
+
+def test_no_file_is_forgotten() -> None:
+    found = {p.relative_to(CONFIGS).with_suffix("").as_posix() for p in CONFIGS.rglob("*.yaml")}
+    covered = {f"{group}/{choice}" for group, choice, _ in USES} | {*ROOTS, "run", "quiet"}
+    assert found == covered
+    assert len(found) == sum(1 for p in CONFIGS.rglob("*") if p.is_file()) >= 45
+    assert {p.name for p in CONFIGS.iterdir() if p.is_dir()} == set(GROUPS)
+
+
+@pytest.mark.parametrize("root", [*ROOTS, "run"])
+def test_every_root_binds_as_it_is(composed: Any, root: str) -> None:
+    bound(composed, root)
+
+
+@pytest.mark.parametrize(("group", "choice", "root"), USES)
+def test_every_choice_binds_where_it_can_be_chosen(composed: Any, group: str, choice: str, root: str) -> None:
+    result = bound(composed, root, f"{group}={choice}", *OPEN.get((group, choice), []))
+    if root == "select":
+        make_selector(result.selector)
+    if root in ("heads", "run") and group == "corpus":
+        assert fingerprint(corpus_stage(result.corpus))
+    if root == "score" and group == "model":
+        assert model_input(result.model)
+
+
+def test_what_is_chosen_arrives(composed: Any) -> None:
+    """A group file with a wrong package header composes, and changes nothing."""
+    for group, choice, root in USES:
+        if group in ("scale", "experiment"):
+            continue
+        config = OmegaConf.to_container(
+            composed(root, f"{group}={choice}", *OPEN.get((group, choice), []))[group]
+        )
+        raw = yaml.safe_load((CONFIGS / group / f"{choice}.yaml").read_text())
+        raw.pop("defaults", None)
+        assert isinstance(config, dict)
+        if root == "run" and group in ("probes", "corpus", "training"):
+            assert set(raw) <= set(config)  # the scale changes values in them
+        else:
+            assert {k: v for k, v in config.items() if raw.get(k) not in ("???", None)} == {
+                k: v for k, v in raw.items() if v not in ("???", None)
+            }, (group, choice)
+
+
+EXPERIMENTS = choices("experiment")
+CELLS = list(product(EXPERIMENTS, choices("scale")))
+
+
+@pytest.mark.parametrize(("name", "scale"), CELLS)
+def test_every_experiment_plans_at_every_scale(composed: Any, tmp_path: Path, name: str, scale: str) -> None:
+    module, config = experiment(composed, f"experiment={name}", f"scale={scale}")
+    cells = module.cells(config)
+    assert len({c.name for c in cells}) == len({fingerprint(c.evaluation) for c in cells}) == len(cells) > 1
+    seeds = {c.seed for c in cells}
+    assert len(cells) == len({c.variant for c in cells}) * len(seeds)
+    rows = Plan(Store(tmp_path / "store"), [c.evaluation for c in cells]).explain()
+    assert all(row.needed and row.status == "missing" for row in rows)
+    assert module.cells(config) == cells, "planning twice must give the same"
+
+
+def test_the_main_comparison_has_every_selector_and_the_full_pool(composed: Any) -> None:
+    module, config = experiment(composed, "scale=laptop")
+    assert {c.variant for c in module.cells(config)} == {"full_pool", *choices("selector")}
+    assert len(module.cells(config)) == 7 * len(config.seeds)
+    assert config.seeds == (0, 1, 2)
+
+
+@pytest.mark.parametrize(("name", "scale"), CELLS)
+def test_all_arms_train_on_the_same_number_of_tokens(composed: Any, name: str, scale: str) -> None:
+    module, config = experiment(composed, f"experiment={name}", f"scale={scale}")
+    order = Plan(Store(Path("nowhere")), [c.evaluation for c in module.cells(config)]).order
+    mixtures = [stage for stage in order if isinstance(stage, BuildMixture)]
+    assert len(mixtures) == len(module.cells(config))
+    assert {(m.budget_tokens, m.context) for m in mixtures} == {
+        (config.training.budget_tokens, config.target.context)
+    }
+    assert {c.evaluation.checkpoint.training.budget_tokens for c in module.cells(config)} == {
+        config.training.budget_tokens
+    }
+
+
+def test_arms_share_everything_above_the_choice_of_data(composed: Any) -> None:
+    """One model, one detection, one pass of losses, one tokenizer for all arms and seeds."""
+    module, config = experiment(composed)
+    order = Plan(Store(Path("nowhere")), [c.evaluation for c in module.cells(config)]).order
+    names = [stage.name for stage in order]
+    for once in ("prepare_model", "build_pool", "detect_heads", "measure_losses", "train_tokenizer"):
+        assert names.count(once) == 1, once
+
+
+REPEATED = {"probes": Probes, "detection": Detection, "masking": Masking, "selecting": Selecting}
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [
+        *((schema, f"{group}/paper") for group, schema in REPEATED.items() if group != "masking"),
+        (Masking, "masking/uniform"),
+        (Scoring, "scoring/float32"),
+        (MixtureSpec, "mixture/upsample"),
+        (Machine, "machine/cpu"),
+    ],
+)
+def test_defaults_of_a_schema_are_what_the_file_says(schema: type[Frozen], path: str) -> None:
+    assert bind(schema, yaml.safe_load((CONFIGS / f"{path}.yaml").read_text())) == schema()
+
+
+def test_select_defaults_to_the_papers_share() -> None:
+    said = yaml.safe_load((CONFIGS / "select.yaml").read_text())
+    assert bind(Selecting, {k: said[k] for k in Selecting.model_fields}) == Selecting()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_states_its_hypothesis_where_it_is_written(name: str) -> None:
+    module = ROOT / "experiments" / f"{name}.py"
+    docstring = ast.get_docstring(ast.parse(module.read_text()))
+    assert docstring and "Hypothesis" in docstring
+
+
+def test_code_and_results_have_a_configuration_of_the_same_name() -> None:
+    modules = {
+        p.relative_to(ROOT / "experiments").with_suffix("").as_posix()
+        for p in (ROOT / "experiments").rglob("*.py")
+        if p.name != "__init__.py"
+    }
+    assert modules == set(EXPERIMENTS)
+    results = {
+        p.parent.parent.relative_to(ROOT / "results").as_posix()
+        for p in (ROOT / "results").rglob("lock.json")
+    }
+    assert results <= set(EXPERIMENTS)
+
+
+def prints(composed: Any, *overrides: str) -> set[str]:
+    module, config = experiment(composed, *overrides)
+    return {fingerprint(c.evaluation) for c in module.cells(config)}
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [f"machine={m}" for m in choices("machine")]
+    + [
+        "machine.tokens_per_batch=17",
+        "machine.sequences_per_micro_batch=3",
+        "results=elsewhere",
+        "partial=true",
+    ],
+)
+def test_the_machine_is_in_no_fingerprint(composed: Any, machine: str) -> None:
+    assert prints(composed, machine) == prints(composed)
+
+
+SCIENCE = [
+    "corpus.pool.seed=1", "corpus=encyclopedia", "corpus.pool.near_duplicate_threshold=0.6",
+    "probes.count=49", "probes.max_tokens=1000", "probes.demonstrations=2", "probes.max_value_tokens=29",
+    "probes.seed=1", "detection.decoding=generated", "detection.argmax_in=needle",
+    "detection.failed_retrievals=skip", "detection.precision=bfloat16", "masking.share_of_heads=0.06",
+    "masking=zero", "scoring.window_tokens=1024", "scoring=bfloat16", "selecting.share=0.3",
+    "selecting.unit=tokens", "selecting.scope=global", "mixture=subset_only", "target=llama-1m",
+    "target.vocabulary=4000", "training.budget_tokens=65536", "training.learning_rate=1e-3",
+    "training.precision=bfloat16", "evaluation.minimum_items=21", "seeds=[7,8,9]",
+    "model.member=another.gguf", "model=local model.path=MODEL",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", SCIENCE)
+def test_every_value_of_the_science_is_in_the_fingerprints(composed: Any, change: str) -> None:
+    """All cells move, except that the full pool's do not depend on how data are chosen."""
+    before = prints(composed)
+    after = prints(composed, *change.split())
+    seeds = len(experiment(composed)[1].seeds)
+    chooses = change.split("=")[0].split(".")[0] in (
+        "probes", "detection", "masking", "scoring", "selecting", "model"
+    )  # fmt: skip
+    assert len(after & before) == (seeds if chooses else 0), change
+
+
+@pytest.mark.parametrize("kind", ["random", "length"])
+def test_a_selectors_own_choice_moves_its_arm_only(composed: Any, kind: str) -> None:
+    before = prints(composed)
+    after = prints(composed, f"selectors.entropy.kind={kind}")
+    seeds = len(experiment(composed)[1].seeds)
+    assert len(before - after) == seeds
+
+
+@pytest.mark.parametrize("name", ["text", "id", "domain", "default_domain"])
+def test_which_column_is_read_is_part_of_what_documents_are(
+    composed: Any, files: dict[str, str], name: str
+) -> None:
+    def stage(*overrides: str) -> str:
+        return fingerprint(import_stage(bound(composed, "score", "input.path=CORPUS", *overrides).input))
+
+    assert stage(f"input.{name}=other") != stage()
+
+
+@pytest.mark.parametrize("name", [c for c in choices("corpus") if c not in ("pool", "encyclopedia", "local")])
+def test_hub_corpora_are_pinned_and_their_own(composed: Any, name: str) -> None:
+    corpus = bound(composed, "heads", f"corpus={name}").corpus
+    assert isinstance(corpus, HubCorpus) and not isinstance(corpus, PoolCorpus)
+    assert len(corpus.hub.revision) == 40
