@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from airlab.cli.bind import bind, to_plain
+from airlab.cli.published import published
 from airlab.errors import UserError
-from airlab.reporting.lock import LOCK, read_lock
 from airlab.schema.base import Frozen
 
 
@@ -21,13 +21,12 @@ class ReportCommand(Frozen):
 def run(config: DictConfig) -> None:
     """Print the tables below the results folder."""
     command = bind(ReportCommand, to_plain(config))
-    locks = sorted(Path(command.results).rglob(LOCK))
-    if not locks:
-        raise UserError(f"there are no tables below {command.results}; run `make reproduce` first.")
     console = Console()
-    for path in locks:
-        lock = read_lock(path.parent)
-        console.print(Markdown((path.parent / "table.md").read_text()))
+    for folder, lock in published(Path(command.results)).items():
+        table = folder / "table.md"
+        if not table.is_file():
+            raise UserError(f"{table} does not exist; restore it or write the table again.")
+        console.print(Markdown(table.read_text()))
         facts = lock.provenance
         console.print(
             f"made on {facts.get('cpu', 'an unknown CPU')}, {facts.get('cores', '?')} cores, in "

@@ -1,0 +1,140 @@
+"""`airlab run -m` composes a job for every combination; `airlab verify` ties tables to configurations."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from airlab.cli import experiment as commands
+from airlab.cli.experiment import open_experiment
+from airlab.cli.main import configs_folder
+from airlab.errors import UserError
+from airlab.reporting.lock import LOCK, write_lock
+from airlab.store.fingerprint import fingerprint
+from tests.unit.cli.conftest import Airlab
+
+NAME = "attention_influence/main"
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
+    """What `airlab run` was called with; seed 13 is a mistake."""
+    seen: list[tuple[str, tuple[int, ...]]] = []
+
+    def run(config: Any) -> None:
+        _, bound, _ = open_experiment(config)
+        seen.append((bound.scale, bound.seeds))
+        if bound.seeds == (13,):
+            raise UserError("seed 13 is unlucky; choose another.")
+
+    monkeypatch.setattr(commands, "run", run)
+    return seen
+
+
+def test_a_sweep_is_one_job_a_combination(airlab: Airlab, jobs: list[Any]) -> None:
+    answer = airlab("run", "-m", "scale=smoke,laptop", "seeds=[0],[1]")
+    assert answer.code == 0, answer.err
+    assert jobs == [("smoke", (0,)), ("smoke", (1,)), ("laptop", (0,)), ("laptop", (1,))]
+
+
+def test_a_job_that_fails_takes_no_other_down(airlab: Airlab, jobs: list[Any]) -> None:
+    answer = airlab("run", "--multirun", "scale=smoke", "seeds=[13],[1],[2]")
+    assert jobs == [("smoke", (13,)), ("smoke", (1,)), ("smoke", (2,))]
+    assert answer.code == 2
+    assert answer.sentence == "airlab run: seed 13 is unlucky; choose another."
+
+
+def test_one_job_leaves_no_folder_of_its_own(airlab: Airlab, jobs: list[Any]) -> None:
+    assert airlab("run", "scale=smoke", "seeds=[4]").code == 0
+    assert jobs == [("smoke", (4,))]
+    assert list(Path().iterdir()) == []
+
+
+def test_a_plan_says_what_would_run_and_runs_nothing(airlab: Airlab, tmp_path: Path) -> None:
+    answer = airlab("plan", "scale=smoke")
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines()[-1].endswith("to run, 0 not")
+    assert "measure_losses" in answer.out and "pretrain" in answer.out
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_table_of_nothing_says_what_is_missing(airlab: Airlab) -> None:
+    answer = airlab("table", "scale=smoke")
+    assert answer.code == 2
+    assert "the table is not complete" in answer.sentence and "airlab run" in answer.sentence
+    assert list(Path().iterdir()) == []
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A committed table's folder, as far as `verify` looks at it."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(configs_folder()), version_base="1.3"):
+        module, bound, _ = open_experiment(compose("run", [f"experiment={NAME}", "scale=smoke"]))
+    folder = tmp_path / "results" / NAME / "smoke"
+    folder.mkdir(parents=True)
+    write_lock(folder, {c.name: fingerprint(c.evaluation) for c in module.cells(bound)}, {}, {})
+    return tmp_path / "results"
+
+
+def test_a_lock_made_from_the_configuration_verifies(airlab: Airlab, results: Path) -> None:
+    answer = airlab("verify", f"results={results}")
+    assert answer.code == 0, answer.err
+    assert answer.out == f"{NAME} at scale smoke: current\n"
+
+
+@pytest.mark.parametrize("change", ["a digit", "a cell less", "a cell more"])
+def test_an_edited_lock_does_not(airlab: Airlab, results: Path, change: str) -> None:
+    path = results / NAME / "smoke" / LOCK
+    lock = json.loads(path.read_text())
+    cell = "random/seed-0"
+    if change == "a digit":
+        digest = lock["cells"][cell]
+        lock["cells"][cell] = ("1" if digest[0] == "0" else "0") + digest[1:]
+    elif change == "a cell less":
+        del lock["cells"][cell]
+    else:
+        cell = "other/seed-0"
+        lock["cells"][cell] = "0" * 64
+    path.write_text(json.dumps(lock))
+    answer = airlab("verify", f"results={results}")
+    assert answer.code == 2
+    assert answer.out == f"{NAME} at scale smoke: out of date in 1 cells, first {cell}\n"
+    assert answer.sentence.startswith("airlab verify: 1 of 1 tables no longer follow")
+
+
+def test_a_lock_at_a_place_that_names_no_experiment(airlab: Airlab, results: Path) -> None:
+    (results / NAME / "smoke").rename(results / NAME / "galaxy")
+    answer = airlab("verify", f"results={results}")
+    assert answer.code == 2 and "there is no scale 'galaxy'" in answer.sentence
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"cells": {}}', '{"cells": {}, "wall_s": {}, "colour": 1}'])
+@pytest.mark.parametrize("verb", ["verify", "report"])
+def test_a_damaged_lock(airlab: Airlab, results: Path, verb: str, content: str) -> None:
+    (results / NAME / "smoke" / LOCK).write_text(content)
+    answer = airlab(verb, f"results={results}")
+    assert answer.code == 2 and "lock.json" in answer.sentence
+
+
+@pytest.mark.parametrize("verb", ["verify", "report"])
+def test_no_tables_at_all(airlab: Airlab, verb: str) -> None:
+    answer = airlab(verb, "results=nowhere")
+    assert answer.code == 2 and "nowhere" in answer.sentence
+
+
+def test_a_lock_without_its_table(airlab: Airlab, results: Path) -> None:
+    answer = airlab("report", f"results={results}")
+    assert answer.code == 2 and "table.md" in answer.sentence
+
+
+@pytest.mark.parametrize("verb", ["heads", "score", "select", "plan", "run", "table", "verify", "report"])
+def test_every_command_explains_itself(airlab: Airlab, verb: str) -> None:
+    answer = airlab(verb, "--help")
+    assert answer.code == 0 and answer.err == ""
+    assert answer.out.startswith(f"airlab {verb}: ") and f"example: airlab {verb}" in answer.out
+    usage = airlab()
+    assert usage.code == 0 and f"  {verb} " in usage.out
