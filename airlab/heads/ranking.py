@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +138,8 @@ def read_ranking(path: Path) -> HeadRanking:
         if data.pop("format") != FORMAT:
             raise KeyError("format")
         heads = tuple(RankedHead(**h) for h in data.pop("heads"))
-        return HeadRanking(heads=heads, **data)
+        # An exported ranking also says what it was made from.
+        known = {f.name for f in fields(HeadRanking)} & data.keys()
+        return HeadRanking(heads=heads, **{name: data[name] for name in known})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a head ranking ({error}); make one with `airlab heads`.") from None

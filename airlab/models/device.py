@@ -21,6 +21,8 @@ def use_device(machine: Machine) -> str:
                 "this machine configuration asks for a GPU and PyTorch finds none; use machine=cpu."
             )
         torch.backends.cuda.matmul.fp32_precision = "ieee"
+        # cuDNN's attention plans anew for every length, and every document has its own.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     else:
         use_fast_exact_float32()
     return machine.device

@@ -94,3 +94,10 @@ def test_rankings_are_plain_json(tmp_path):
     write_ranking(tmp_path / "heads.json", ranking(DISTINCT))
     first = json.loads((tmp_path / "heads.json").read_text())["heads"][0]
     assert {"layer", "head", "retrieval_score", "stderr"} <= first.keys()
+
+
+def test_an_exported_ranking_with_its_origin_is_read_as_well(tmp_path):
+    path = tmp_path / "heads.json"
+    write_ranking(path, ranking(DISTINCT))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "airlab_identity": "f" * 64}))
+    assert read_ranking(path) == ranking(DISTINCT)
