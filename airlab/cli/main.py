@@ -194,6 +194,6 @@ def _compose_and_call(name: str, verb: Verb, overrides: Sequence[str]) -> None:
 def _quiet_libraries() -> None:
     """Keep libraries' notices out of the way of our own lines; warnings and errors stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # progress is shown by airlab.progress
     os.environ.setdefault("DS_LOG_LEVEL", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
