@@ -21,9 +21,10 @@ pytestmark = [pytest.mark.weights, pytest.mark.network]
 
 PASSAGE = (
     "In the spring of 1871 a surveyor named Aldous Perrin walked the length of the Wexmoor canal with a "
-    "brass chain and a notebook, counting every lock, bridge and broken gate between the two reservoirs. He "
-    "wrote down forty-three locks, nineteen bridges of stone and six of timber, and beside the entry for the last "
-    "gate he noted that the keeper had kept bees in the winding house since the boats stopped coming."
+    "brass chain and a notebook, counting every lock, bridge and broken gate between the two reservoirs. "
+    "He wrote down forty-three locks, nineteen bridges of stone and six of timber, and beside the entry "
+    "for the last gate he noted that the keeper had kept bees in the winding house since the boats "
+    "stopped coming."
 )
 DOCUMENTS = {
     "repeated": f"{PASSAGE}\n\nThe notebook was copied out again that winter.\n\n{PASSAGE}",

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 
 from tests.unit.cli.conftest import Airlab, documents, write_jsonl
 from tests.unit.cli.model_folders import planted_folder
@@ -23,7 +22,6 @@ def prose(path: Path) -> Path:
     return write_jsonl(path, [{"text": " ".join(draw.permutation(rows))}])
 
 
-@pytest.mark.xfail(strict=True, reason="read_ranking refuses the identity that `airlab heads` writes")
 def test_the_ranking_is_best_first_and_goes_straight_into_score(airlab: Airlab, tmp_path: Path) -> None:
     model = planted_folder(tmp_path / "planted")
     detect = (
