@@ -27,11 +27,15 @@ from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 
 
-class Input(Columns):
-    """The user's documents: a local file or folder, or a data set on a hub."""
+class Input(Frozen):
+    """The user's documents: a local file or folder, or a data set on a hub, and its columns."""
 
     path: str | None
-    hub: HubDataset | None = None
+    hub: HubDataset | None
+    text: str | None
+    id: str | None
+    domain: str | None
+    default_domain: str
 
 
 class ScoreCommand(Frozen):
@@ -48,7 +52,9 @@ class ScoreCommand(Frozen):
 
 def import_stage(source: Input) -> ImportCorpus:
     """The stage that reads the user's documents."""
-    columns = Columns.model_validate(source.model_dump(exclude={"path", "hub"}))
+    columns = Columns(
+        text=source.text, id=source.id, domain=source.domain, default_domain=source.default_domain
+    )
     if (source.path is None) == (source.hub is None):
         raise UserError("give the documents as input=FILE (or a hub data set as input.hub), one of the two.")
     if source.hub is not None:
