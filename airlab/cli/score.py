@@ -85,6 +85,8 @@ def run(config: DictConfig) -> None:
     skipped = pa.concat_tables(pq.read_table(f / "skipped.parquet") for f in (imported, folder))
     table = user_table(pq.read_table(folder / "losses.parquet")).replace_schema_metadata({IDENTITY: identity})
     skipped = skipped.replace_schema_metadata({IDENTITY: identity})
+    if table.num_rows == 0:
+        raise UserError(f"none of the {skipped.num_rows} documents could be scored ({_reasons(skipped)}).")
     if skipped.num_rows:
         write_output(skipped_path(output), lambda path: pq.write_table(skipped, path))
     write_output(output, lambda path: pq.write_table(table, path))
@@ -100,9 +102,12 @@ def skipped_path(output: Path) -> Path:
 def _why(skipped: pa.Table, output: Path) -> str:
     if not skipped.num_rows:
         return "0 skipped"
-    reasons = pc.value_counts(skipped["reason"]).to_pylist()
-    told = ", ".join(f"{r['counts']} {r['values']}" for r in reasons)
-    return f"{skipped.num_rows} skipped ({told}; listed in {skipped_path(output)})"
+    return f"{skipped.num_rows} skipped ({_reasons(skipped)}; listed in {skipped_path(output)})"
+
+
+def _reasons(skipped: pa.Table) -> str:
+    counts = pc.value_counts(skipped["reason"]).to_pylist()
+    return ", ".join(f"{c['counts']} {c['values']}" for c in counts)
 
 
 def user_table(losses: pa.Table) -> pa.Table:

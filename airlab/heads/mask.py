@@ -69,7 +69,7 @@ def read_mask(path: Path, share: float, mode: MaskMode) -> HeadMask:
     """
     try:
         data = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is not JSON ({error}); give a ranking or a list of [layer, head] pairs."
         ) from None

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
+from scipy.stats import t as student_t
 
 from airlab.errors import UserError
 from airlab.heads.detect import ProbeResult
 from airlab.models.geometry import Geometry
 
 FORMAT = "airlab-heads/1"
+
+_FALSE_ALARM = 0.01
+"""Probability of calling a model without retrieval heads one that has some."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,9 @@ def rank_heads(
     stderr = recall.std(axis=0, ddof=1) / math.sqrt(len(counted))
     first, second = recall[0::2].mean(axis=0), recall[1::2].mean(axis=0)
     chance = float(np.mean([r.chance for r in counted]))
-    if not (mean - 3 * stderr > chance).any():
+    # One-sided, and Bonferroni-corrected: among many heads some look good by luck.
+    needed = student_t.isf(_FALSE_ALARM / mean.size, len(counted) - 1)
+    if not (mean - needed * stderr > chance).any():
         raise UserError(
             f"no head of this model copies above chance (best score {mean.max():.4f}, chance {chance:.4f}, "
             f"answer accuracy {accuracy:.2f}): it has no retrieval heads to mask; use a stronger model."

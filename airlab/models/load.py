@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from airlab.errors import UserError
@@ -76,7 +77,12 @@ def check_folder(folder: Path) -> None:
 
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model folder; must be a fast one, since offsets into the text are needed."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (KeyError, ValueError, OSError, ImportError) as error:
+        raise UserError(
+            f"the tokenizer in {folder} cannot be loaded: {str(error).splitlines()[0]}"
+        ) from error
     if not tokenizer.is_fast:
         raise UserError(
             f"the tokenizer in {folder} has no tokenizer.json; "
@@ -93,18 +99,32 @@ def load_causal_lm(folder: Path, *, device: str = "cpu", dtype: torch.dtype = to
     """
     check_folder(folder)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
+            output_loading_info=True,
             attn_implementation=attention.NAME,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
         )
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    if report["missing_keys"]:
+        raise UserError(
+            f"the model in {folder} cannot be used: its files lack {min(report['missing_keys'])}, which "
+            "would be made up at random; download the model again."
+        )
+    tokenizer = load_tokenizer(folder)
+    highest = max(tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False).values())
+    rows = model.get_input_embeddings().num_embeddings
+    if highest >= rows:
+        raise UserError(
+            f"the tokenizer in {folder} has tokens up to number {highest} and the model knows {rows}: "
+            "they do not belong together; download the model again."
+        )
     model = model.to(device).eval().requires_grad_(False)
-    return wrap(model, load_tokenizer(folder), digest=weights_digest(folder))
+    return wrap(model, tokenizer, digest=weights_digest(folder))
 
 
 def wrap(model: Any, tokenizer: Any, *, digest: str) -> CausalLM:

@@ -177,7 +177,14 @@ def _maker(
             raise UserError(
                 f"{where} has a {_json_type(domain)} in '{chosen.domain}' where a domain's name is needed."
             )
-        return Row(unit_id, columns.default_domain if domain is None else str(domain), text or "", id_type)
+        row = Row(unit_id, columns.default_domain if domain is None else str(domain), text or "", id_type)
+        try:
+            "".join(row).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{where} holds half a character ({error.object[error.start]!r}): repair the text."
+            ) from error
+        return row
 
     return make
 

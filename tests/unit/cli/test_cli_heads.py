@@ -26,7 +26,7 @@ def test_the_ranking_is_best_first_and_goes_straight_into_score(airlab: Airlab, 
     model = planted_folder(tmp_path / "planted")
     detect = (
         "heads", "model=local", f"model.path={model}", "corpus=local",
-        f"corpus.path={prose(tmp_path / 'prose.jsonl')}", "probes.count=6", "probes.max_tokens=1024",
+        f"corpus.path={prose(tmp_path / 'prose.jsonl')}", "probes.count=24", "probes.max_tokens=1024",
         "probes.max_value_tokens=40", "output=heads.json",
     )  # fmt: skip
     found = airlab(*detect)
