@@ -4,7 +4,7 @@ The only expensive thing in this project, so it keeps sums and counts from which
 be computed later. Logits exist for a few hundred tokens at a time only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,18 +139,22 @@ def measure_documents(
     *,
     window_tokens: int,
     tokens_per_batch: int,
+    advance: Callable[[float], None] = lambda documents: None,
 ) -> list[LossSums]:
     """Loss sums of each document, in order; documents longer than a window are cut (see `windows`).
 
     Args:
         documents: integer arrays of at least two token ids.
+        advance: told of documents as they are done; a window counts as its share of a document.
     """
-    pieces = [(d, s, e) for d, ids in enumerate(documents) for s, e in windows(len(ids), window_tokens)]
+    cuts = [windows(len(ids), window_tokens) for ids in documents]
+    pieces = [(d, s, e) for d, cut in enumerate(cuts) for s, e in cut]
     parts: list[LossSums | None] = [None] * len(pieces)
-    cut = [documents[d][s:e] for d, s, e in pieces]
-    for i, losses in token_losses(lm, reference, cut, tokens_per_batch):
+    sequences = [documents[d][s:e] for d, s, e in pieces]
+    for i, losses in token_losses(lm, reference, sequences, tokens_per_batch):
         sums = [float(a.sum(dtype=np.float64)) for a in (losses.base, losses.reference, losses.entropy)]
         parts[i] = LossSums(len(losses.base), *sums)
+        advance(1 / len(cuts[pieces[i][0]]))
     totals = [[0, 0.0, 0.0, 0.0] for _ in documents]
     for (d, _, _), part in zip(pieces, parts, strict=True):
         assert part is not None

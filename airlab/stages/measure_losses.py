@@ -1,7 +1,7 @@
 """Measure every document's loss under the base model and the reference model: the LossTable."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -81,9 +81,7 @@ class MeasureLosses(Stage):
             count, total = row_groups(documents), pq.read_metadata(documents).num_rows
             with progress("scoring", "documents", total) as advance:
                 for shard in range(count):
-                    table = read_row_group(documents, shard)
-                    self._shard(work, machine, lm, mask, shard, table)
-                    advance(table.num_rows)
+                    self._shard(work, machine, lm, mask, shard, read_row_group(documents, shard), advance)
             _merge(work, "skipped", count, SKIPPED)
             _merge(work, "losses", count, SCHEMA)
             work.note(masked_heads=[list(h) for h in mask.heads])
@@ -103,12 +101,14 @@ class MeasureLosses(Stage):
         mask: "HeadMask",
         shard: int,
         table: pa.Table,
+        advance: Callable[[float], None],
     ) -> None:
         from airlab.scoring.losses import measure_documents
         from airlab.text.tokens import encode_documents
 
         names = [f"shards/{kind}-{shard:06d}.parquet" for kind in ("losses", "skipped")]
         if work.has(names[0]):
+            advance(table.num_rows)
             return
         rows = table.select(["unit_id", "domain", "text"]).to_pylist()
         encoded = encode_documents(lm.tokenizer, [r["text"] for r in rows])
@@ -120,7 +120,9 @@ class MeasureLosses(Stage):
             [ids for _, ids in usable],
             window_tokens=self.scoring.window_tokens,
             tokens_per_batch=machine.tokens_per_batch,
+            advance=advance,
         )
+        advance(len(short))
         losses = [
             (r["unit_id"], r["unit_id"], r["domain"], s.n_tokens, s.base, s.reference, s.entropy)
             for (r, _), s in zip(usable, sums, strict=True)
