@@ -109,26 +109,24 @@ def evaluate_harness(
     ]
 
 
-def harness_task_names() -> set[str]:
-    """Every task and group the installed harness knows."""
-    return set(TaskManager().all_tasks)
-
-
 def _benchmark(model: Any, manager: Any, task: HarnessTask, allow_code: bool, seed: int) -> list[Record]:
     asked: Any = task.harness_name
+    generation: dict[str, Any] | None = None
     if task.sampling is not None:
+        # Given beside the task, these update its own settings; inside they would replace its stop words.
         generation = {
             "do_sample": True,
             "temperature": task.sampling.temperature,
             "top_p": task.sampling.top_p,
         }
-        asked = {"task": asked, "repeats": task.sampling.samples, "generation_kwargs": generation}
+        asked = {"task": asked, "repeats": task.sampling.samples}
     if allow_code:
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # the metric of HumanEval refuses to load without it
     results = lm_eval.simple_evaluate(
         model,
         tasks=[asked],
         num_fewshot=task.shots,
+        gen_kwargs=generation,
         task_manager=manager,
         bootstrap_iters=0,
         log_samples=True,

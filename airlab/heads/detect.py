@@ -72,14 +72,17 @@ def most_attended(
     found = [np.zeros((geometry.layers, geometry.heads, len(r)), dtype=np.int64) for r in rows]
     row_index = [torch.as_tensor(r, device=device) for r in rows]
 
-    def observe(layer: int, query: torch.Tensor, key: torch.Tensor, scale: float) -> None:
+    def observe(layer: int, query: torch.Tensor, key: torch.Tensor, scale: float, window: int | None) -> None:
         for i, (start, length) in enumerate(zip(starts, lengths, strict=True)):
             picked = query[0, :, start + row_index[i]].float()
             keys = key[0, :, start : start + length].float()
             heads, count, size = picked.shape
             grouped = picked.reshape(keys.shape[0], -1, size)
             logits = (grouped @ keys.transpose(1, 2) * scale).reshape(heads, count, length)
-            hidden = torch.arange(length, device=device) > row_index[i][:, None]
+            distance = row_index[i][:, None] - torch.arange(length, device=device)
+            hidden = distance < 0
+            if window is not None:
+                hidden |= distance >= window
             found[i][layer] = logits.masked_fill(hidden, -torch.inf).argmax(-1).cpu().numpy()
 
     tokens = torch.as_tensor(np.concatenate(sequences), device=device)

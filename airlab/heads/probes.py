@@ -15,6 +15,7 @@ import numpy as np
 from airlab.errors import UserError
 from airlab.randomness import generator
 from airlab.schema.heads import Probes
+from airlab.text.tokens import sequence_start
 
 _KEY_LENGTH = 32
 _ALPHABET = np.array(list(string.ascii_letters + string.digits))
@@ -115,7 +116,7 @@ def build_probes(tokenizer: Any, sentences: Sequence[str], spec: Probes, context
             f"probes need {most_pairs} different sentences of at most {spec.max_value_tokens} tokens, and "
             f"the text has {len(values)}; give more prose or shorter probes (probes.max_tokens)."
         )
-    bos = [tokenizer.bos_token_id] if getattr(tokenizer, "add_bos_token", False) else []
+    bos = sequence_start(tokenizer)
     for number in range(spec.count):
         draw = generator(spec.seed, "probe", number)
         chosen = draw.choice(len(values), most_pairs, replace=False)

@@ -82,7 +82,10 @@ class HeadRanking:
         """Share of the top heads that both halves of the probes agree on."""
         count = max(1, math.ceil(share * len(self.heads) - 1e-9))
         halves = [
-            {(h.layer, h.head) for h in sorted(self.heads, key=lambda h: -getattr(h, half))[:count]}
+            {
+                (h.layer, h.head)
+                for h in sorted(self.heads, key=lambda h: (-getattr(h, half), h.layer, h.head))[:count]
+            }
             for half in ("first_half", "second_half")
         ]
         return len(halves[0] & halves[1]) / count

@@ -25,8 +25,8 @@ NAME = "airlab"
 
 MaskMode = Literal["uniform", "zero"]
 
-Observer = Callable[[int, torch.Tensor, torch.Tensor, float], None]
-"""Called per layer with (layer, queries BHTD, keys B,KV,T,D, scaling) before attention."""
+Observer = Callable[[int, torch.Tensor, torch.Tensor, float, int | None], None]
+"""Called per layer with (layer, queries BHTD, keys B,KV,T,D, scaling, sliding window) before attention."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def packed_masked_attention(
     layer: int = module.layer_idx  # type: ignore[assignment]
     if layout.observer is not None:
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-        layout.observer(layer, query, key, scale)
+        layout.observer(layer, query, key, scale, sliding_window)
     heads = layout.masked.get(layer)
     if heads is not None and layout.mode == "uniform":
         query = query.clone()

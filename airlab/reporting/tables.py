@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from airlab.errors import UserError
 from airlab.evaluation.records import Record
 from airlab.randomness import generator
 from airlab.stats.estimate import Estimate
@@ -196,7 +197,7 @@ def _composite(spec: TableSpec, grids: _Grids, row: Row, seed: int) -> Compariso
             return None
         spread = _between_items(baseline)
         if spread == 0:
-            raise ValueError(
+            raise UserError(
                 f"all items of {column.task}/{column.metric} score the same in the arm {spec.baseline}: the "
                 "column cannot enter the composite; set in_composite to false or choose another metric"
             )
@@ -225,8 +226,11 @@ def _verdicts(spec: TableSpec, comparisons: Mapping[str, Comparison | None]) -> 
             outcome = "unknown against"
         elif p_holm <= 1 - spec.level:
             outcome = "beat" if value > 0 else "lost to"
-        error = comparison.standard_error
-        detectable = None if error is None else minimum_detectable_effect(error, level=spec.level)
+        detectable = None
+        if comparison.standard_error is not None and comparison.freedom is not None:
+            detectable = minimum_detectable_effect(
+                comparison.standard_error, comparison.freedom, comparisons=len(p_values), level=spec.level
+            )
         verdicts[variant] = Verdict(comparison.estimate, p_holm, detectable, outcome)
     return verdicts
 

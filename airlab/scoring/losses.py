@@ -1,7 +1,7 @@
 """Per-token losses of documents under the base model and the reference model, in one packed pass.
 
 The only expensive thing in this project, so it keeps sums and counts from which every score can
-be computed later. Logits exist for a few hundred tokens at a time only.
+be computed later. Logits exist for a small block of tokens at a time only.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from airlab.errors import UserError
+
 
 def _no_texts() -> list[str]:
-    raise LookupError("this selector reads the texts, and none were given")
+    raise UserError("this selector reads the texts, which a table of scores does not hold; use it in a run.")
 
 
 @dataclass(frozen=True)

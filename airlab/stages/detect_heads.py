@@ -51,8 +51,10 @@ class DetectHeads(Stage):
         with progress("finding retrieval heads", "probes", len(probes)) as advance:
             for start in range(0, len(probes), _PROBES_PER_SHARD):
                 name = f"probes/{start:06d}.npz"
-                if not work.has(name):
-                    shard = probes[start : start + _PROBES_PER_SHARD]
+                shard = probes[start : start + _PROBES_PER_SHARD]
+                if work.has(name):
+                    advance(len(shard))
+                else:
                     found = []
                     for result in score_probes(lm, shard, self.detection, machine.tokens_per_batch):
                         found.append(result)

@@ -82,9 +82,9 @@ class MeasureLosses(Stage):
             with progress("scoring", "documents", total) as advance:
                 for shard in range(count):
                     self._shard(work, machine, lm, mask, shard, read_row_group(documents, shard), advance)
+            work.note(masked_heads=[list(h) for h in mask.heads])
             _merge(work, "skipped", count, SKIPPED)
             _merge(work, "losses", count, SCHEMA)
-            work.note(masked_heads=[list(h) for h in mask.heads])
         shutil.rmtree(work.path("shards"), ignore_errors=True)
         scored = pq.read_table(work.path("losses.parquet"), columns=["n_tokens"])["n_tokens"].to_numpy()
         work.note(

@@ -15,15 +15,13 @@ from airlab.selection.units import Units
 from airlab.store.stage import Stage, Workdir
 
 
-def read_units(losses: Path, corpus: Path | None = None) -> tuple[pa.Table, Units]:
+def read_units(losses: Path, corpus: Path) -> tuple[pa.Table, Units]:
     """A LossTable as a selector sees it; texts are read only by the selectors that ask for them."""
     table = pq.read_table(losses)
     names = ("unit_id", "domain", "n_tokens", "loss_sum_base", "loss_sum_ref", "entropy_sum_base")
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in names}
 
     def texts() -> list[str]:
-        if corpus is None:
-            raise UserError("this selector reads the texts; give the documents with input=...")
         documents = pq.read_table(corpus, columns=["unit_id", "text"])
         by_id = dict(zip(documents["unit_id"].to_pylist(), documents["text"].to_pylist(), strict=True))
         return [by_id[u] for u in table["unit_id"].to_pylist()]

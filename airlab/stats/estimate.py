@@ -29,11 +29,6 @@ class Estimate:
         """Whether there is an interval."""
         return self.low is not None
 
-    @property
-    def seed_variation_known(self) -> bool:
-        """Whether the interval says anything about another training seed."""
-        return self.known and self.n_runs > 1
-
     def text(self, digits: int = 3, *, sign: bool = False) -> str:
         """``0.512 [0.470, 0.553]``, or ``0.512 [unknown]``."""
         form = f"{'+' if sign else ''}.{digits}f"

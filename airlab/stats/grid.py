@@ -105,3 +105,11 @@ def cluster_values(grid: Grid) -> Array:
     sums = np.zeros((len(grid.runs), len(names)))
     np.add.at(sums.T, of_item, (grid.values - mean).T)
     return mean + sums * (len(names) / len(grid.items))
+
+
+def unit_names(grid: Grid, stratum: int) -> list[Hashable]:
+    """Names of the columns of `cluster_values`, equal in two strata only for the same cluster."""
+    if grid.clusters is None:
+        return [("item", stratum, item) for item in grid.items]
+    named = dict.fromkeys(grid.clusters)
+    return [name if isinstance(name, tuple) and name[0] == "cluster" else (stratum, name) for name in named]

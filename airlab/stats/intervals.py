@@ -5,14 +5,14 @@ give other numbers. With a single run the interval covers items only, and says s
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
 from airlab.stats.estimate import Estimate
-from airlab.stats.grid import Array, Grid, cluster_values
+from airlab.stats.grid import Array, Grid, cluster_values, unit_names
 
 ITEMS_ONLY = "bootstrap over items; seed variation unknown"
 RUNS_AND_ITEMS = "bootstrap over seeds and items, scaled to Satterthwaite's t"
@@ -22,10 +22,14 @@ _CHUNK = 250
 
 @dataclass(frozen=True)
 class Comparison:
-    """An estimate of a difference from zero, its standard error and two-sided p-value (None: unknown)."""
+    """An estimate of a difference from zero, its standard error, degrees of freedom and two-sided p-value.
+
+    All three are None where the error is unknown.
+    """
 
     estimate: Estimate
     standard_error: float | None
+    freedom: float | None
     p_value: float | None
 
 
@@ -89,9 +93,10 @@ def compare(
 ) -> Comparison:
     """The mean over strata (tasks) of their mean over runs and items, each stratum divided by its scale.
 
-    Strata share their runs (a seed's luck is common to all its tasks) and have items of their own. The
-    hierarchical bootstrap draws runs once for all strata and items (clusters) within each, crossed, as
-    every run saw every item. Its spread is then brought to the unbiased two-way variance and to
+    Strata share their runs (a seed's luck is common to all its tasks) and may share clusters: tasks cut
+    from one document are no independent evidence. The hierarchical bootstrap draws runs once for all
+    strata and items (clusters) within each, crossed, as every run saw every item. Its spread is then
+    brought to the unbiased two-way variance, in which a shared cluster counts once, and to
     Satterthwaite's t: a plain percentile interval over two to five seeds is far too short.
 
     One run: items only. Unknown when a stratum has fewer than two units or nothing varies.
@@ -108,9 +113,9 @@ def compare(
     ]
     n_runs, n_units = len(order), sum(values.shape[1] for values in weighted)
     value = float(sum(values.mean() for values in weighted))
-    error, freedom = _two_way(weighted)
+    error, freedom = _two_way(weighted, [unit_names(grid, index) for index, grid in enumerate(strata)])
     if error is None or freedom is None:
-        return Comparison(Estimate(value, None, None, level, UNKNOWN, n_units, n_runs), None, None)
+        return Comparison(Estimate(value, None, None, level, UNKNOWN, n_units, n_runs), None, None, None)
 
     draws = _hierarchical_draws(weighted, resamples, rng)
     spread = float(draws.std())
@@ -118,34 +123,50 @@ def compare(
     low, high = value + stretch * (np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) - value)
     method = RUNS_AND_ITEMS if n_runs > 1 else ITEMS_ONLY
     estimate = Estimate(value, float(low), float(high), level, method, n_units, n_runs)
-    return Comparison(estimate, error, float(2 * stats.t.sf(abs(value) / error, freedom)))
+    return Comparison(estimate, error, freedom, float(2 * stats.t.sf(abs(value) / error, freedom)))
 
 
-def _two_way(weighted: Sequence[Array]) -> tuple[float | None, float | None]:
-    """(standard error, degrees of freedom) of the sum of the strata's means; (None, None) if unknown."""
+def _two_way(
+    weighted: Sequence[Array], names: Sequence[Sequence[Hashable]]
+) -> tuple[float | None, float | None]:
+    """(standard error, degrees of freedom) of the sum of the strata's means; (None, None) if unknown.
+
+    Args:
+        weighted: each stratum's values, [runs, units].
+        names: each stratum's units; units of the same name in several strata vary together.
+    """
     if any(values.shape[1] < 2 for values in weighted):
         return None, None
-    parts: list[tuple[float, int]] = []
-    residual = 0.0
     n_runs = weighted[0].shape[0]
-    for values in weighted:
+    index = {name: i for i, name in enumerate(dict.fromkeys(name for of in names for name in of))}
+    pull = np.zeros(len(index))  # what each unit adds to the sum of means, all strata together
+    left = np.zeros((n_runs, len(index)))
+    own: list[tuple[float, int]] = []
+    for values, of in zip(weighted, names, strict=True):
         n_units = values.shape[1]
-        parts.append((float(values.mean(axis=0).var(ddof=1)) / n_units, n_units - 1))
-        if n_runs > 1:
-            left = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
-            # Runs x items noise is in both marginal variances and must count once.
-            residual += float((left**2).sum()) / ((n_runs - 1) * (n_units - 1)) / (n_runs * n_units)
+        where = [index[name] for name in of]
+        unbiased = math.sqrt(n_units / (n_units - 1)) / n_units
+        mean = values.mean(axis=0)
+        pull[where] += (mean - mean.mean()) * unbiased
+        left[:, where] += (values - mean - values.mean(axis=1, keepdims=True) + values.mean()) * unbiased
+        own.append((float(mean.var(ddof=1)) / n_units, n_units - 1))
+    over_items = float((pull**2).sum())
+    over_runs = residual = 0.0
     if n_runs > 1:
         per_run = sum(values.mean(axis=1) for values in weighted)
-        parts.append((float(np.var(per_run, ddof=1)) / n_runs, n_runs - 1))
-    total = sum(part for part, _ in parts)
+        over_runs = float(np.var(per_run, ddof=1)) / n_runs
+        # Runs x items noise is in both marginal variances and must count once.
+        residual = float((left**2).sum()) / ((n_runs - 1) * n_runs)
     # In expectation the true variance is below neither marginal part; subtracting noisy estimates may be.
-    over_items = sum(part for part, _ in parts[: len(weighted)])
-    variance = max(total - residual, over_items, total - over_items)
+    total = over_items + over_runs
+    variance = max(total - residual, over_items, over_runs)
     if variance <= 0:
         return None, None
-    freedom = total**2 / sum(part**2 / degrees for part, degrees in parts)
-    return math.sqrt(variance), freedom
+    freedom_of_items = sum(part for part, _ in own) ** 2 / sum(part**2 / degrees for part, degrees in own)
+    doubt = over_items**2 / freedom_of_items
+    if n_runs > 1:
+        doubt += over_runs**2 / (n_runs - 1)
+    return math.sqrt(variance), total**2 / doubt
 
 
 def _hierarchical_draws(weighted: Sequence[Array], resamples: int, rng: np.random.Generator) -> Array:

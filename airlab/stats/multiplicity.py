@@ -17,8 +17,18 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: adjusted[name] for name in p_values}
 
 
-def minimum_detectable_effect(standard_error: float, *, level: float = 0.95, power: float = 0.8) -> float:
-    """The true difference that a two-sided test at `level` would find with probability `power`."""
+def minimum_detectable_effect(
+    standard_error: float, freedom: float, *, comparisons: int = 1, level: float = 0.95, power: float = 0.8
+) -> float:
+    """The true difference that a two-sided t-test would find with probability `power`, about.
+
+    Args:
+        standard_error: of the estimated difference.
+        freedom: its degrees of freedom; few seeds leave few.
+        comparisons: how many are tested together; Holm's first and strictest step is what counts.
+        level: one minus the family-wise error.
+    """
     if standard_error <= 0:
         raise ValueError("the standard error must be positive")
-    return float(standard_error * (stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power)))
+    strictest = (1 - level) / comparisons
+    return float(standard_error * (stats.t.isf(strictest / 2, freedom) + stats.t.ppf(power, freedom)))

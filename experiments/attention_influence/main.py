@@ -13,16 +13,17 @@ Holm-corrected over the arms. No arm, seed or column is dropped afterwards.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pyarrow.parquet as pq
-from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny
+from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny, model_validator
 
+from airlab.errors import UserError
 from airlab.evaluation.records import Record, read_records
 from airlab.reporting.tables import Column, Row, Table, TableSpec, build_table
 from airlab.schema.base import Frozen
-from airlab.schema.corpus import Corpus
-from airlab.schema.evaluation import METRICS, EvaluationSpec, HarnessSpec
+from airlab.schema.corpus import Corpus, PoolCorpus
+from airlab.schema.evaluation import METRICS, EvaluationSpec, HarnessSpec, PlannedTask, TaskSpec
 from airlab.schema.heads import Detection, Masking, Probes
 from airlab.schema.mixture import MixtureSpec
 from airlab.schema.models import ModelSource
@@ -41,11 +42,16 @@ from airlab.stages.pretrain import Pretrain
 from airlab.stages.score_units import ScoreUnits
 from airlab.stages.select_units import SelectUnits
 from airlab.stages.train_tokenizer import TrainTokenizer
+from airlab.store.stage import Stage
 from airlab.store.store import Store
 
 BASELINE = "full_pool"
 CONTROL = "random"
-_UNITS = {"bits_per_byte": "bits/byte", "answer_nats": "nats/byte of the answer"}
+_UNITS = {
+    "bits_per_byte": "bits/byte",
+    "answer_nats": "nats/byte of the answer",
+    "margin": "margin in nats/byte",
+}
 
 
 class Config(Frozen):
@@ -67,6 +73,14 @@ class Config(Frozen):
     evaluation: EvaluationSpec
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     evaluation_batch_size: PositiveInt
+
+    @model_validator(mode="after")
+    def _arms_are_comparable(self) -> Self:
+        if CONTROL not in self.selectors:
+            raise ValueError(f"selectors must have {CONTROL}, which every other is compared with")
+        if BASELINE in self.selectors:
+            raise ValueError(f"{BASELINE} is the arm without a selection and cannot be a selector's name")
+        return self
 
 
 @dataclass(frozen=True)
@@ -90,7 +104,16 @@ def losses_stage(config: Config) -> MeasureLosses:
 
 
 def cells(config: Config) -> tuple[Cell, ...]:
-    """Every arm and seed, baseline first: what runs, and what the table expects."""
+    """Every arm and seed, baseline first: what runs, and what the table expects.
+
+    Raises:
+        UserError: parts that do not go together, found before anything runs.
+    """
+    if isinstance(config.evaluation, TaskSpec) and not isinstance(config.corpus, PoolCorpus):
+        raise UserError(
+            "the local tasks are made of held-out text, which only the pool has; "
+            "use corpus=pool or evaluation=paper."
+        )
     losses = losses_stage(config)
     corpus = losses.corpus
     tokenizer = _target_tokenizer(config, losses)
@@ -120,8 +143,13 @@ def cells(config: Config) -> tuple[Cell, ...]:
     return tuple(found)
 
 
-def _target_tokenizer(config: Config, losses: MeasureLosses) -> Any:
+def _target_tokenizer(config: Config, losses: MeasureLosses) -> Stage:
     if config.target.vocabulary == "selector":
+        if not isinstance(losses.model, Stage):
+            raise UserError(
+                "target.vocabulary=selector needs a model from a package, a hub or a GGUF file; "
+                "give the target a vocabulary of its own, target.vocabulary=4096, say."
+            )
         return losses.model
     return TrainTokenizer(losses.corpus, config.target.vocabulary)
 
@@ -130,7 +158,7 @@ def table_spec(config: Config) -> TableSpec:
     """Rows, columns and the composite, known before any result."""
     columns = []
     for task in config.evaluation.planned():
-        metric = task.metrics[0] if isinstance(config.evaluation, HarnessSpec) else _shown(task.metrics)
+        metric = _shown(task)
         higher = METRICS.get(metric, True)
         columns.append(Column(task.name, metric, higher, _label(task.name, metric)))
     return TableSpec(
@@ -154,12 +182,14 @@ def _label(task: str, metric: str) -> str:
     return f"{words}, {_UNITS.get(metric, metric)}"
 
 
-def _shown(metrics: tuple[str, ...]) -> str:
-    """The metric a small target can move: likelihood before accuracy."""
-    for metric in ("bits_per_byte", "answer_nats"):
-        if metric in metrics:
-            return metric
-    return metrics[0]
+def _shown(task: PlannedTask) -> str:
+    """The metric a small target can move: likelihood before accuracy.
+
+    Where the context holds all the choices, the margin over the wrong ones: a target that merely
+    learned which words are frequent gives the right one more likelihood, but no margin.
+    """
+    preferred = ("margin",) if task.name == "key_retrieval" else ("bits_per_byte", "answer_nats")
+    return next((metric for metric in preferred if metric in task.metrics), task.metrics[0])
 
 
 def tabulate(config: Config, store: Store, *, partial: bool = False) -> Table:
@@ -177,7 +207,7 @@ def tabulate(config: Config, store: Store, *, partial: bool = False) -> Table:
 
 
 def selections(config: Config, store: Store) -> Mapping[str, Mapping[str, Any]]:
-    """What each selector took, at the first seed: documents, tokens and mean length by domain."""
+    """What each selector took, at the first seed: documents and tokens by domain."""
     told: dict[str, Mapping[str, Any]] = {}
     for cell in cells(config):
         mixture = cell.evaluation.checkpoint.mixture  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
+from airlab.errors import UserError
 from airlab.evaluation.records import Record, read_records, write_records
 from airlab.randomness import generator
 from airlab.reporting.lock import LOCK, read_lock, write_lock
@@ -134,7 +135,7 @@ def test_results_that_do_not_compare_are_refused(records) -> None:
     with pytest.raises(ValueError, match="wrong way round"):
         build_table(wrong_way, records)
     flat = [dataclasses.replace(r, value=1.0) for r in records["full_pool"]]
-    with pytest.raises(ValueError, match="score the same in the arm full_pool"):
+    with pytest.raises(UserError, match="score the same in the arm full_pool"):
         build_table(SPEC, {**records, "full_pool": flat})
 
 

@@ -69,9 +69,9 @@ def test_the_generator_passed_is_the_one_used() -> None:
 def test_one_seed_gives_an_item_interval_and_says_so() -> None:
     one = interval(grid(generator(0).normal(size=(1, 50))), rng=generator(1))
     assert one.known and one.method == ITEMS_ONLY and "seed variation unknown" in one.method
-    assert not one.seed_variation_known and (one.n_runs, one.n_items) == (1, 50)
+    assert (one.n_runs, one.n_items) == (1, 50)
     two = interval(grid(generator(0).normal(size=(2, 50))), rng=generator(1))
-    assert two.method == RUNS_AND_ITEMS and two.seed_variation_known and two.n_runs == 2
+    assert two.method == RUNS_AND_ITEMS and two.n_runs == 2
 
 
 def test_item_interval_covers_as_often_as_it_says() -> None:
@@ -212,12 +212,34 @@ def test_holm_is_the_textbooks() -> None:
 
 
 def test_detectable_effect_is_found_as_often_as_promised() -> None:
-    effect = minimum_detectable_effect(2.0, level=0.95, power=0.8)
-    assert effect == pytest.approx(2.0 * 2.8016, rel=1e-4)
-    found = np.abs(generator(0).normal(effect, 2.0, size=20000)) > 1.95996 * 2.0
-    assert found.mean() == pytest.approx(0.8, abs=0.01)
+    """Whole experiments are simulated: four seeds, tested by `compare` among three comparisons."""
+    spread, runs, items = 1.0, 4, 30
+    error = spread / math.sqrt(runs)  # all noise is the seeds'
+    effect = minimum_detectable_effect(error, runs - 1, comparisons=3, level=0.95, power=0.8)
+    found = 0
+    for trial in range(400):
+        luck = generator(0, "power", trial).normal(effect, spread, size=(runs, 1))
+        noise = generator(1, "power", trial).normal(scale=1e-3, size=(runs, items))
+        p_value = compare([grid(luck + noise)], rng=generator(2, trial), resamples=20).p_value
+        assert p_value is not None
+        found += holm({"this": p_value, "null": 0.9, "other": 0.8})["this"] <= 0.05
+    assert found / 400 == pytest.approx(0.8, abs=0.12)
+    assert minimum_detectable_effect(2.0, 1e9) == pytest.approx(2.0 * 2.8016, rel=1e-4)
     with pytest.raises(ValueError, match="positive"):
-        minimum_detectable_effect(0.0)
+        minimum_detectable_effect(0.0, 5)
+
+
+def test_tasks_of_the_same_documents_are_no_independent_evidence() -> None:
+    """Two columns that repeat each other: as sure as one of them alone, not surer."""
+    data = generator(0, "repeat").normal(size=(3, 40))
+    documents = tuple(("cluster", f"d{i}") for i in range(40))
+    one = Grid((0, 1, 2), tuple(f"i{i}" for i in range(40)), data, documents)
+    apart = Grid(one.runs, one.items, data, tuple(("cluster", f"e{i}") for i in range(40)))
+    alone = compare([one], rng=generator(1), resamples=50).standard_error
+    together = compare([one, one], rng=generator(1), resamples=50).standard_error
+    unrelated = compare([one, apart], rng=generator(1), resamples=50).standard_error
+    assert together == pytest.approx(alone)
+    assert unrelated < 0.95 * alone
 
 
 def test_a_proportions_interval_stays_one() -> None:
