@@ -44,6 +44,8 @@ def test_paper_has_its_nineteen_benchmarks_under_names_the_harness_knows() -> No
 
 @pytest.mark.parametrize("switch", ["HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"])
 def test_paper_is_refused_where_the_hub_is_switched_off(monkeypatch, switch: str) -> None:
+    for other in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(switch, "1")
     with pytest.raises(
         UserError, match=f"evaluation=paper .* {switch} switches the hub off: use evaluation=local"
