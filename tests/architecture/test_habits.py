@@ -198,7 +198,7 @@ def test_the_repository_speaks_of_the_project_alone() -> None:
     assert {name: places for name, places in foreign.items() if places} == {}
 
 
-FOREIGN = ["/home/me/x", '"/scratch/main"', "--index-url x", "https://a.b:80/root/simple/", "at pypi.org"]
+FOREIGN = ["/home/me/x", '"/scratch/main"', "--extra-index-url x", "https://a.b:80/root/simple/", "at pypi.org"]
 
 
 @pytest.mark.parametrize("text", FOREIGN)
