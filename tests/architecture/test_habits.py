@@ -198,7 +198,7 @@ def test_the_repository_speaks_of_the_project_alone() -> None:
     assert {name: places for name, places in foreign.items() if places} == {}
 
 
-FOREIGN = ["/home/me/x", '"/scratch/main"', "--extra-index-url x", "https://a.b:80/root/simple/", "at pypi.org"]
+FOREIGN = ["/home/me/x", '"/scratch/main"', "--extra-index-url x", "https://a.b:80/x/simple/", "at pypi.org"]
 
 
 @pytest.mark.parametrize("text", FOREIGN)
@@ -206,6 +206,6 @@ def test_a_foreign_place_would_be_seen(text: str) -> None:
     assert elsewhere(text)
 
 
-@pytest.mark.parametrize("text", ["a/home/b", "docs/work/x", "https://example.org/work/a", "~/work/x"])
+@pytest.mark.parametrize("text", ["a/home/b", "docs/work/x", "https://example.org/home/a", "~/home/x"])
 def test_our_own_places_are_fine(text: str) -> None:
     assert not elsewhere(text)
