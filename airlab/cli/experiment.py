@@ -117,6 +117,7 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
     if not command.partial:
         plan = _plan(module, bound, store)
         walls = plan.wall_s
+        facts = provenance()  # asked first: our own unfinished files would make the checkout look changed
         # The folder appears whole: a table without its lock says nothing about where it came from.
         with written(folder) as temporary:
             temporary.mkdir(parents=True)
@@ -124,7 +125,7 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
             write_lock(
                 temporary,
                 cell_fingerprints(module, bound),
-                provenance(),
+                facts,
                 _wall_by_stage(plan, walls),
             )
             (temporary / "selections.json").write_text(
