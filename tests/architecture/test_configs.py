@@ -289,7 +289,7 @@ SCIENCE = [
     "detection.failed_retrievals=skip", "detection.precision=bfloat16", "masking.share_of_heads=0.06",
     "masking=zero", "scoring.window_tokens=1024", "scoring=bfloat16", "selecting.share=0.3",
     "selecting.unit=tokens", "selecting.scope=global", "mixture=subset_only", "target=llama-1m",
-    "target.vocabulary=4000", "training.budget_tokens=65536", "training.learning_rate=1e-3",
+    "target.vocabulary=4000", "training.budget_tokens=65536", "training.learning_rate=5e-4",
     "training.precision=bfloat16", "evaluation.minimum_items=21", "seeds=[7,8,9]",
     "model.member=another.gguf", "model=local model.path=MODEL",
 ]  # fmt: skip

@@ -21,6 +21,9 @@ from airlab.store.store import Store
 SHARDS = 4
 MOMENT = sys.argv[3] if len(sys.argv) > 3 else ""
 
+# Jobs that a shell starts in the background ignore Ctrl-C and hand that on; here it is what is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def log(line: str) -> None:
     """Append one line at once, so that it survives the kill."""
