@@ -17,6 +17,7 @@ from airlab.schema.scoring import Scoring
 from airlab.stages.prepare_model import Model, model_folder
 from airlab.store.files import Files
 from airlab.store.stage import Stage, Workdir
+from airlab.text.documents import SKIPPED_SCHEMA
 
 if TYPE_CHECKING:
     from airlab.heads.mask import HeadMask
@@ -33,7 +34,6 @@ SCHEMA = pa.schema(
         ("entropy_sum_base", pa.float64()),
     ]
 )
-SKIPPED = pa.schema([("unit_id", pa.string()), ("domain", pa.string()), ("reason", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class MeasureLosses(Stage):
                 for shard in range(count):
                     self._shard(work, machine, lm, mask, shard, read_row_group(documents, shard), advance)
             work.note(masked_heads=[list(h) for h in mask.heads])
-            _merge(work, "skipped", count, SKIPPED)
+            _merge(work, "skipped", count, SKIPPED_SCHEMA)
             _merge(work, "losses", count, SCHEMA)
         shutil.rmtree(work.path("shards"), ignore_errors=True)
         scored = pq.read_table(work.path("losses.parquet"), columns=["n_tokens"])["n_tokens"].to_numpy()
@@ -134,7 +134,7 @@ class MeasureLosses(Stage):
                     "use scoring.precision=float32 or another model."
                 )
         skipped = [(r["unit_id"], r["domain"], "fewer than two tokens: nothing to predict") for r in short]
-        for name, found, schema in ((names[1], skipped, SKIPPED), (names[0], losses, SCHEMA)):
+        for name, found, schema in ((names[1], skipped, SKIPPED_SCHEMA), (names[0], losses, SCHEMA)):
             with work.writing(name) as path:
                 _write(path, found, schema)
 
