@@ -35,8 +35,8 @@ class DetectHeads(Stage):
         from airlab.heads.probes import build_probes
         from airlab.heads.ranking import rank_heads, write_ranking
         from airlab.models.device import DTYPES, use_device
+        from airlab.models.exactness import check_exactness
         from airlab.models.load import load_causal_lm
-        from airlab.models.packed import check_exactness
         from airlab.text.sentences import sentences
 
         lm = load_causal_lm(

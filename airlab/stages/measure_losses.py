@@ -56,8 +56,8 @@ class MeasureLosses(Stage):
     def run(self, work: Workdir, machine: Machine) -> None:
         from airlab.heads.mask import read_mask
         from airlab.models.device import DTYPES, use_device
+        from airlab.models.exactness import check_exactness
         from airlab.models.load import load_causal_lm
-        from airlab.models.packed import check_exactness
         from airlab.text.documents import read_row_group, row_groups
 
         if not work.has("losses.parquet"):

@@ -6,8 +6,9 @@ import torch
 
 from airlab.errors import UserError
 from airlab.models import attention
+from airlab.models.exactness import check_exactness
 from airlab.models.load import CausalLM
-from airlab.models.packed import Reference, check_exactness, hidden_states
+from airlab.models.packed import Reference, hidden_states
 
 LENGTHS = [5, 1, 30, 18]
 
