@@ -17,6 +17,7 @@ Item = TypeVar("Item")
 
 _QUIET_S = 3.0
 _LINE_EVERY_S = 15.0
+_DRAW_EVERY_S = 0.1
 
 _bars: Progress | None = None  # one live display for all meters: two would overwrite each other
 
@@ -55,9 +56,15 @@ def track(
 
 
 @contextmanager
-def progress(label: str, unit: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
-    """Hand out ``advance(n)`` for work that is not a loop over items."""
-    meter = _Meter(label, unit, total)
+def progress(
+    label: str, unit: str, total: float | None = None, *, before: float = 0.0
+) -> Iterator[Callable[[float], None]]:
+    """Hand out ``advance(n)`` for work that is not a loop over items.
+
+    Args:
+        before: the part of `total` that an earlier run did; it counts as done, but not in the rate.
+    """
+    meter = _Meter(label, unit, total, before)
     try:
         yield meter.advance
     finally:
@@ -67,11 +74,11 @@ def progress(label: str, unit: str, total: float | None = None) -> Iterator[Call
 class _Meter:
     """Counts, and speaks when it is time to."""
 
-    def __init__(self, label: str, unit: str, total: float | None) -> None:
-        self.label, self.unit, self.total = label, unit, total
-        self.done = 0.0
+    def __init__(self, label: str, unit: str, total: float | None, before: float) -> None:
+        self.label, self.unit, self.total, self.before = label, unit, total, before
+        self.done = before
         self.start = time.monotonic()
-        self.last_line = self.start
+        self.last_line = self.last_drawn = self.start
         self.task: TaskID | None = None
 
     def advance(self, n: float = 1) -> None:
@@ -80,7 +87,9 @@ class _Meter:
         if now - self.start < _QUIET_S:
             return
         if sys.stderr.isatty():
-            self._draw()
+            if now - self.last_drawn >= _DRAW_EVERY_S:  # drawing takes longer than scoring a document
+                self.last_drawn = now
+                self._draw()
         elif now - self.last_line >= _LINE_EVERY_S:
             self.last_line = now
             announce(f"{self.label}: {self.state()}")
@@ -88,7 +97,7 @@ class _Meter:
     def state(self) -> str:
         """Such as ``1,200/4,000 documents (30%), 150/s, 19 s left``."""
         elapsed = max(time.monotonic() - self.start, 1e-9)
-        rate = self.done / elapsed
+        rate = (self.done - self.before) / elapsed
         if not self.total:
             return f"{self.done:,.0f} {self.unit}, {_rate(rate)}"
         text = f"{self.done:,.0f}/{self.total:,.0f} {self.unit} ({self.done / self.total:.0%}), {_rate(rate)}"
@@ -114,8 +123,10 @@ class _Meter:
                 _bars = None
         elapsed = time.monotonic() - self.start
         if elapsed >= _QUIET_S:
-            rate = _rate(self.done / elapsed)
-            announce(f"{self.label}: {self.done:,.0f} {self.unit} in {duration(elapsed)} ({rate})")
+            done = self.done - self.before
+            announce(
+                f"{self.label}: {done:,.0f} {self.unit} in {duration(elapsed)} ({_rate(done / elapsed)})"
+            )
 
 
 def duration(seconds: float) -> str:

@@ -80,6 +80,20 @@ def test_progress_counts_what_it_is_told_even_if_the_work_fails(
     assert capsys.readouterr().err == "copying: 4 bytes in 5.0 s (0.8/s)\n"
 
 
+def test_what_an_earlier_run_did_is_no_speed_of_this_one(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress("scoring", "documents", 1000, before=900) as advance:
+        for _ in range(20):
+            clock.now += 2
+            advance(2)
+    assert capsys.readouterr().err.splitlines() == [
+        "scoring: 916/1,000 documents (92%), 1/s, 1 min 24 s left",
+        "scoring: 932/1,000 documents (93%), 1/s, 1 min 08 s left",
+        "scoring: 40 documents in 40 s (1/s)",
+    ]
+
+
 def test_leaving_a_loop_early_closes_the_meter(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     def first(items: Iterator[int]) -> int:
         for item in items:
@@ -98,6 +112,15 @@ def test_on_a_terminal_bars_nest_and_clean_up(clock: Clock, monkeypatch: pytest.
         announce("a line above the bars")
         assert module._bars is None or len(module._bars.tasks) == 1
     assert module._bars is None
+
+
+def test_a_bar_is_not_drawn_for_every_item(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.sys.stderr, "isatty", lambda: True, raising=False)
+    drawn, draw = [], module._Meter._draw
+    monkeypatch.setattr(module._Meter, "_draw", lambda meter: (drawn.append(meter.done), draw(meter)))
+    for _ in track(range(10_000), label="scoring", unit="documents"):
+        clock.now += 0.001
+    assert 60 <= len(drawn) <= 75 and drawn == sorted(drawn)
 
 
 @pytest.mark.parametrize(
