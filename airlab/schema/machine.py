@@ -1,8 +1,8 @@
 """How and where to run: never part of any result's identity."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from airlab.schema.base import Frozen
 
@@ -16,6 +16,10 @@ class Machine(Frozen):
     device: Literal["cpu", "cuda"] = "cpu"
     tokens_per_batch: PositiveInt = 4096
     """Packed tokens in one scoring forward pass."""
+    documents_per_shard: Annotated[int, Field(gt=0, multiple_of=256)] = 256
+    """Documents scored between two saves, in whole row groups of the corpus. An interrupted run continues
+    at the first shard that is not saved. The last forward pass of a shard is seldom full, so a shard should
+    take many of them."""
     sequences_per_micro_batch: PositiveInt = 8
     """Training sequences in one forward pass; gradients accumulate to the configured batch."""
     processes: PositiveInt = 1

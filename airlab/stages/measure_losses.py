@@ -2,26 +2,33 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airlab.errors import UserError
-from airlab.progress import progress
+from airlab.progress import announce, progress
 from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
 from airlab.schema.scoring import Scoring
 from airlab.stages.prepare_model import Model, model_folder
 from airlab.store.files import Files
 from airlab.store.stage import Stage, Workdir
-from airlab.text.documents import SKIPPED_SCHEMA
+from airlab.text.ahead import ahead
+from airlab.text.documents import SKIPPED_SCHEMA, Shard, cut_into_shards
 
 if TYPE_CHECKING:
     from airlab.heads.mask import HeadMask
     from airlab.models.load import CausalLM
+    from airlab.scoring.losses import LossSums
+    from airlab.text.tokens import Tokenized
 
 SCHEMA = pa.schema(
     [
@@ -35,14 +42,21 @@ SCHEMA = pa.schema(
     ]
 )
 
+_SHARDS_AHEAD = 2
+_TOO_SHORT = "fewer than two tokens: nothing to predict"
+
 
 @dataclass(frozen=True)
 class MeasureLosses(Stage):
     """The LossTable `losses.parquet`: sums and counts per document, in the corpus' order.
 
     Documents of fewer than two tokens have nothing to predict: they are listed in `skipped.parquet`.
-    Resume unit: one shard (row group) of the corpus. Cost: one pass of the base model over the corpus
-    and one of the reference model above the lowest masked layer.
+    Resume unit: one shard of `machine.documents_per_shard` documents. Cost: one pass of the base model
+    over the corpus and one of the reference model above the lowest masked layer.
+
+    A thread reads and tokenizes up to two shards ahead of the one that is scored. Memory besides the
+    model's: four bytes a token of three shards, each with at most 64 MiB of text or a single row group; and
+    what `tokenized_documents` takes.
     """
 
     VERSION: ClassVar[int] = 1
@@ -54,99 +68,124 @@ class MeasureLosses(Stage):
     scoring: Scoring
 
     def run(self, work: Workdir, machine: Machine) -> None:
+        documents = work.input(self.corpus) / "documents.parquet"
+        if not work.has("losses.parquet"):
+            self._measure(work, machine, documents)
+        shutil.rmtree(work.path("shards"), ignore_errors=True)
+        scored = pq.read_table(work.path("losses.parquet"), columns=["n_tokens"])["n_tokens"].to_numpy()
+        skipped = pq.read_metadata(work.path("skipped.parquet")).num_rows
+        if len(scored) + skipped != pq.read_metadata(documents).num_rows:
+            raise RuntimeError(f"{len(scored)} scored and {skipped} skipped documents are not the corpus")
+        work.note(scored=len(scored), skipped=skipped, tokens=int(scored.sum()))
+
+    def _measure(self, work: Workdir, machine: Machine, documents: Path) -> None:
+        from airlab.scoring.losses import measure_documents
+        from airlab.text.tokens import tokenized_documents
+
+        lm, mask = self._load(work, machine)  # refuses what cannot be before the first document is read
+        shards = cut_into_shards(pq.read_metadata(documents), machine.documents_per_shard)
+        _remove_others(work, shards)
+        missing = [shard for shard in shards if not work.has(_name("losses", shard))]
+        total, rest = (sum(shard.documents for shard in some) for some in (shards, missing))
+        with pq.ParquetFile(documents) as file:
+            batches = (tokenized_documents(file, shard.groups, lm.tokenizer) for shard in missing)
+            with (
+                progress("scoring", "documents", total, before=total - rest) as advance,
+                closing(ahead(batches, most=_SHARDS_AHEAD)) as tokenized,
+            ):
+                measure = partial(
+                    measure_documents,
+                    lm,
+                    mask.reference(lm.device),
+                    window_tokens=self.scoring.window_tokens,
+                    tokens_per_batch=machine.tokens_per_batch,
+                    advance=advance,
+                )
+                for shard, parts in zip(missing, tokenized, strict=True):
+                    losses, skipped = _tables(parts, measure)
+                    advance(skipped.num_rows)
+                    # The losses come last: they say that the shard is finished.
+                    for kind, table in (("skipped", skipped), ("losses", losses)):
+                        with work.writing(_name(kind, shard)) as path:
+                            _write(path, table)
+        work.note(masked_heads=[list(h) for h in mask.heads])
+        _merge(work, "skipped", shards, SKIPPED_SCHEMA)
+        _merge(work, "losses", shards, SCHEMA)
+
+    def _load(self, work: Workdir, machine: Machine) -> "tuple[CausalLM, HeadMask]":
         from airlab.heads.mask import read_mask
         from airlab.models.device import DTYPES, use_device
         from airlab.models.exactness import check_exactness
         from airlab.models.load import load_causal_lm
-        from airlab.text.documents import read_row_group, row_groups
 
-        if not work.has("losses.parquet"):
-            heads = (
-                self.heads.path if isinstance(self.heads, Files) else work.input(self.heads) / "heads.json"
-            )
-            mask = read_mask(heads, self.masking.share_of_heads, self.masking.mode)
-            lm = load_causal_lm(
-                model_folder(work, self.model),
-                device=use_device(machine),
-                dtype=DTYPES[self.scoring.precision],
-            )
-            mask.check(lm.geometry, lm.digest)
-            if self.scoring.window_tokens > lm.geometry.context:
-                raise UserError(
-                    f"scoring.window_tokens={self.scoring.window_tokens} exceeds the model's context of "
-                    f"{lm.geometry.context} tokens; set it to that or less."
-                )
-            check_exactness(lm)
-            documents = work.input(self.corpus) / "documents.parquet"
-            count, total = row_groups(documents), pq.read_metadata(documents).num_rows
-            with progress("scoring", "documents", total) as advance:
-                for shard in range(count):
-                    self._shard(work, machine, lm, mask, shard, read_row_group(documents, shard), advance)
-            work.note(masked_heads=[list(h) for h in mask.heads])
-            _merge(work, "skipped", count, SKIPPED_SCHEMA)
-            _merge(work, "losses", count, SCHEMA)
-        shutil.rmtree(work.path("shards"), ignore_errors=True)
-        scored = pq.read_table(work.path("losses.parquet"), columns=["n_tokens"])["n_tokens"].to_numpy()
-        work.note(
-            scored=len(scored),
-            skipped=pq.read_metadata(work.path("skipped.parquet")).num_rows,
-            tokens=int(scored.sum()),
+        heads = self.heads.path if isinstance(self.heads, Files) else work.input(self.heads) / "heads.json"
+        mask = read_mask(heads, self.masking.share_of_heads, self.masking.mode)
+        lm = load_causal_lm(
+            model_folder(work, self.model),
+            device=use_device(machine),
+            dtype=DTYPES[self.scoring.precision],
         )
+        mask.check(lm.geometry, lm.digest)
+        if self.scoring.window_tokens > lm.geometry.context:
+            raise UserError(
+                f"scoring.window_tokens={self.scoring.window_tokens} exceeds the model's context of "
+                f"{lm.geometry.context} tokens; set it to that or less."
+            )
+        check_exactness(lm)
+        return lm, mask
 
-    def _shard(
-        self,
-        work: Workdir,
-        machine: Machine,
-        lm: "CausalLM",
-        mask: "HeadMask",
-        shard: int,
-        table: pa.Table,
-        advance: Callable[[float], None],
-    ) -> None:
-        from airlab.scoring.losses import measure_documents
-        from airlab.text.tokens import encode_documents
 
-        names = [f"shards/{kind}-{shard:06d}.parquet" for kind in ("losses", "skipped")]
-        if work.has(names[0]):
-            advance(table.num_rows)
-            return
-        rows = table.select(["unit_id", "domain", "text"]).to_pylist()
-        encoded = encode_documents(lm.tokenizer, [r["text"] for r in rows])
-        usable = [(row, ids) for row, ids in zip(rows, encoded, strict=True) if len(ids) > 1]
-        short = [row for row, ids in zip(rows, encoded, strict=True) if len(ids) <= 1]
-        sums = measure_documents(
-            lm,
-            mask.reference(lm.device),
-            [ids for _, ids in usable],
-            window_tokens=self.scoring.window_tokens,
-            tokens_per_batch=machine.tokens_per_batch,
-            advance=advance,
+def _tables(
+    parts: Sequence["Tokenized"], measure: Callable[[Sequence[np.ndarray]], Sequence["LossSums"]]
+) -> tuple[pa.Table, pa.Table]:
+    """What was measured of a shard's documents, and what was skipped."""
+    rows = pa.concat_tables([part.rows for part in parts])
+    tokens = [ids for part in parts for ids in part.tokens]
+    usable = pa.array([len(ids) > 1 for ids in tokens])
+    sums = measure([ids for ids in tokens if len(ids) > 1])
+    scored, short = rows.filter(usable), rows.filter(pc.invert(usable))
+    measured = {
+        "n_tokens": [s.n_tokens for s in sums],
+        "loss_sum_base": [s.base for s in sums],
+        "loss_sum_ref": [s.reference for s in sums],
+        "entropy_sum_base": [s.entropy for s in sums],
+    }
+    odd = np.flatnonzero(~np.isfinite(np.array([s.base + s.reference + s.entropy for s in sums])))
+    if odd.size:
+        raise UserError(
+            f"document {scored['unit_id'][int(odd[0])].as_py()} has a loss that is not a number; "
+            "use scoring.precision=float32 or another model."
         )
-        advance(len(short))
-        losses = [
-            (r["unit_id"], r["unit_id"], r["domain"], s.n_tokens, s.base, s.reference, s.entropy)
-            for (r, _), s in zip(usable, sums, strict=True)
-        ]
-        for row in losses:
-            if not all(abs(value) < float("inf") for value in row[4:]):  # NaN fails this too
-                raise UserError(
-                    f"document {row[0]} has a loss that is not a number; "
-                    "use scoring.precision=float32 or another model."
-                )
-        skipped = [(r["unit_id"], r["domain"], "fewer than two tokens: nothing to predict") for r in short]
-        for name, found, schema in ((names[1], skipped, SKIPPED_SCHEMA), (names[0], losses, SCHEMA)):
-            with work.writing(name) as path:
-                _write(path, found, schema)
+    unit_id, domain = scored["unit_id"], scored["domain"]
+    losses = {"unit_id": unit_id, "parent_id": unit_id, "domain": domain, **measured}
+    skipped = {
+        "unit_id": short["unit_id"],
+        "domain": short["domain"],
+        "reason": pa.repeat(_TOO_SHORT, short.num_rows),
+    }
+    return pa.table(losses, schema=SCHEMA), pa.table(skipped, schema=SKIPPED_SCHEMA)
 
 
-def _write(path: Path, rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> None:
-    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
-    pq.write_table(
-        pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema), path
-    )
+def _name(kind: str, shard: Shard) -> str:
+    """Names the documents it holds, so that a shard of another size is another file."""
+    return f"shards/{kind}-{shard.first:012d}-{shard.first + shard.documents - 1:012d}.parquet"
 
 
-def _merge(work: Workdir, kind: str, count: int, schema: pa.Schema) -> None:
+def _remove_others(work: Workdir, shards: Sequence[Shard]) -> None:
+    """Remove what an earlier attempt with other shards left: none of it will be asked for."""
+    wanted = {work.path(_name(kind, shard)) for shard in shards for kind in ("losses", "skipped")}
+    others = sorted(path for path in work.path("shards").glob("*") if path not in wanted)
+    if any(path.name.startswith("losses") for path in others):
+        announce("scoring starts again: what was done was saved in shards of another size")
+    for path in others:
+        path.unlink()
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    pq.write_table(table.combine_chunks(), path)
+
+
+def _merge(work: Workdir, kind: str, shards: Sequence[Shard], schema: pa.Schema) -> None:
     with work.writing(f"{kind}.parquet") as path, pq.ParquetWriter(path, schema) as writer:
-        for shard in range(count):
-            writer.write_table(pq.read_table(work.path(f"shards/{kind}-{shard:06d}.parquet")))
+        for shard in shards:
+            writer.write_table(pq.read_table(work.path(_name(kind, shard))))

@@ -1,7 +1,6 @@
-"""The table of documents that every later stage reads: one row a document, shards of 256 rows.
+"""The table of documents that every later stage reads: one row a document, row groups of 256 rows.
 
-A shard is a Parquet row group. It is the unit of resume in scoring, so its size is fixed here and
-nowhere else.
+A row group is what is read at once. A shard, the unit of resume in scoring, is a run of row groups.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROWS_PER_GROUP = 256
+
+SHARD_BYTES = 64 << 20
+"""No shard grows beyond this much text, however many documents it was to have: long ones cost memory."""
 
 
 class Document(NamedTuple):
@@ -34,6 +36,15 @@ class Skipped(NamedTuple):
     unit_id: str
     domain: str
     reason: str
+
+
+class Shard(NamedTuple):
+    """Consecutive row groups of a table of documents."""
+
+    first: int
+    """Number of its first document in the table, from 0."""
+    documents: int
+    groups: tuple[int, ...]
 
 
 SCHEMA = pa.schema([(name, pa.string()) for name in Document._fields])
@@ -90,20 +101,31 @@ def write_skipped(path: Path, rows: Iterable[Skipped]) -> int:
     return writer.count
 
 
-def row_groups(path: Path) -> int:
-    """Number of shards; 0 for a table without rows."""
-    metadata = pq.read_metadata(path)
-    return metadata.num_row_groups if metadata.num_rows else 0
+def cut_into_shards(metadata: pq.FileMetaData, documents: int) -> list[Shard]:
+    """Cut a table into shards of `documents` documents, the last of which may have fewer.
 
-
-def read_row_group(path: Path, index: int) -> pa.Table:
-    """One shard: up to 256 rows of `SCHEMA`."""
-    with pq.ParquetFile(path) as file:
-        return file.read_row_group(index)
+    A shard ends earlier where its text would exceed `SHARD_BYTES`, but never inside a row group. The cuts
+    depend on the table and on `documents` alone.
+    """
+    shards: list[Shard] = []
+    column, size, row = metadata.schema.names.index("text"), 0, 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        text = group.column(column).total_uncompressed_size
+        last = shards[-1] if shards else None
+        if last and last.documents + group.num_rows <= documents and size + text <= SHARD_BYTES:
+            shards[-1] = Shard(last.first, last.documents + group.num_rows, (*last.groups, index))
+            size += text
+        else:
+            shards.append(Shard(row, group.num_rows, (index,)))
+            size = text
+        row += group.num_rows
+    return shards
 
 
 def read_documents(path: Path) -> Iterator[Document]:
-    """All documents in order, one shard in memory at a time."""
-    for index in range(row_groups(path)):
-        for row in read_row_group(path, index).to_pylist():
-            yield Document(**row)
+    """All documents in order, one row group in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for index in range(file.num_row_groups):
+            for row in file.read_row_group(index).to_pylist():
+                yield Document(**row)

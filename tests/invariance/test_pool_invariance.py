@@ -10,6 +10,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from airlab.schema.text import DOMAINS, PoolSpec, ReasoningSpec, WheelPin, Wheel
 from airlab.stages.build_pool import BuildPool
 from airlab.store.plan import Plan
 from airlab.store.store import Store
-from airlab.text.documents import read_documents, row_groups, write_documents
+from airlab.text.documents import read_documents, write_documents
 from airlab.text.near_duplicates import SeenDocuments
 from airlab.text.pool import Pool, build_pool
 
@@ -129,7 +130,7 @@ def test_the_stage_reads_the_cache_and_writes_what_the_pool_holds(
     assert folder is not None
     assert list(read_documents(folder / "documents.parquet")) == pool.documents
     assert list(read_documents(folder / "heldout.parquet")) == pool.heldout
-    assert row_groups(folder / "skipped.parquet") == 0
+    assert pq.read_metadata(folder / "skipped.parquet").num_row_groups == 0
     assert json.loads((folder / "manifest.json").read_text()) == pool.manifest
 
 
@@ -254,7 +255,7 @@ def test_a_wheel_without_such_text_or_that_is_no_archive_is_refused(
 def test_row_groups_hold_256_rows_but_the_last(tmp_path: Path, pool: Pool, count: int) -> None:
     rows = (pool.documents * (count // len(pool.documents) + 1))[:count]
     write_documents(tmp_path / "d.parquet", rows)
-    assert row_groups(tmp_path / "d.parquet") == -(-count // 256)
+    assert pq.read_metadata(tmp_path / "d.parquet").num_row_groups == -(-count // 256)
 
 
 def test_similarity_decides_what_a_near_duplicate_is() -> None:

@@ -7,6 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.unit.cli.conftest import documents, write_jsonl
@@ -25,7 +27,7 @@ class Place:
         self.folder = folder
         self.command, self.output = [*command, f"output={output}"], folder / output
 
-    def run(self, stage: str, killed_after: int = 0) -> subprocess.CompletedProcess[str]:
+    def run(self, stage: str, killed_after: int = 0, by: str = "SIGKILL") -> subprocess.CompletedProcess[str]:
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -33,6 +35,7 @@ class Place:
             "AIRLAB_CACHE": str(self.folder / "cache"),
             "PIPELINE_LOG": str(self.folder / "log"),
             "OMP_NUM_THREADS": "1",
+            "PIPELINE_SIGNAL": by,
         }
         command = [sys.executable, str(WORKER), stage, str(killed_after), *self.command]
         return subprocess.run(
@@ -75,11 +78,18 @@ def score(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["score", "model=local", f"model.path={model}", f"heads={folder / 'heads.json'}", f"input={docs}"]
 
 
-def test_scoring_killed_in_every_stage_gives_the_same_bytes(score: list[str], tmp_path: Path) -> None:
-    reference = Place(tmp_path / "reference", score, "out.parquet")
-    done = reference.run("measure_losses")
+@pytest.fixture(scope="module")
+def reference(score: list[str], tmp_path_factory: pytest.TempPathFactory) -> Place:
+    place = Place(tmp_path_factory.mktemp("reference"), score, "out.parquet")
+    done = place.run("measure_losses")
     assert done.returncode == 0, done.stderr
     assert "530 documents in, 528 scored, 2 skipped" in done.stdout
+    return place
+
+
+def test_scoring_killed_in_every_stage_gives_the_same_bytes(
+    score: list[str], reference: Place, tmp_path: Path
+) -> None:
     # Three shards with what was scored and what was skipped, then both tables.
     assert len(reference.log()) == 8
     # After the import's first table; inside the second shard; between the second and the third.
@@ -87,6 +97,36 @@ def test_scoring_killed_in_every_stage_gives_the_same_bytes(score: list[str], tm
     check(place, reference, [("import_corpus", 1), ("measure_losses", 3), ("measure_losses", 2)])
     skipped = "out.skipped.parquet"
     assert (place.folder / skipped).read_bytes() == (reference.folder / skipped).read_bytes()
+
+
+def test_scoring_stopped_by_ctrl_c_says_so_and_continues(
+    score: list[str], reference: Place, tmp_path: Path
+) -> None:
+    place = Place(tmp_path / "place", score, "out.parquet")
+    stopped = place.run("measure_losses", 2, by="SIGINT")
+    assert stopped.returncode == 130, stopped.stderr
+    assert stopped.stderr.splitlines()[-1].endswith("stopped; the same command continues where it was.")
+    assert "Traceback" not in stopped.stderr and "Exception" not in stopped.stderr
+    assert list(place.folder.rglob(".writing-*")) == []
+    check(place, reference, [("measure_losses", 1)])
+
+
+def test_scoring_killed_with_other_shards_starts_again_and_gives_the_same_losses(
+    score: list[str], reference: Place, tmp_path: Path
+) -> None:
+    larger = [*score, "machine.documents_per_shard=512"]
+    large = Place(tmp_path / "large", larger, "out.parquet")
+    assert large.run("measure_losses").returncode == 0
+    mixed = Place(tmp_path / "mixed", score, "out.parquet")
+    assert mixed.run("measure_losses", 3).returncode == -signal.SIGKILL
+    mixed.command = large.command
+    # Killed in its second shard: what is continued then is its own first one.
+    check(mixed, large, [("measure_losses", 3)])
+    one, other = (pq.read_table(place.output) for place in (reference, large))
+    assert one.schema.metadata == other.schema.metadata
+    assert one.select(["id", "domain", "n_tokens"]).equals(other.select(["id", "domain", "n_tokens"]))
+    for name in ("loss_base", "loss_ref", "entropy"):
+        np.testing.assert_allclose(one[name].to_numpy(), other[name].to_numpy(), rtol=1e-6)
 
 
 def test_detection_killed_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from airlab.schema.text import Columns
 from airlab.stages.import_corpus import ImportCorpus
 from airlab.store.plan import Plan
 from airlab.store.store import Store
-from airlab.text.documents import read_documents, row_groups
+from airlab.text.documents import read_documents
 
 
 def write(path: Path, records: list[dict]) -> Path:
@@ -57,7 +57,7 @@ def test_every_document_is_kept_or_skipped_with_a_reason(
     assert {row["reason"] for row in skipped} <= {"empty"}
     facts = json.loads((folder / "manifest.json").read_text())
     assert facts["in"] == len(texts) == facts["documents"] + facts["skipped"] == len(kept) + len(skipped)
-    assert row_groups(folder / "documents.parquet") == (1 if kept else 0)
+    assert pq.read_metadata(folder / "documents.parquet").num_row_groups == (1 if kept else 0)
 
 
 @pytest.mark.parametrize(
