@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from airlab.errors import UserError
 from airlab.models import attention
-from airlab.models.exactness import check_exactness
 from airlab.models.load import CausalLM
 from airlab.models.packed import Reference, hidden_states
 
@@ -105,34 +103,3 @@ def test_future_tokens_never_leak_into_masked_heads(any_family):
 def test_the_model_cannot_be_called_outside_a_layout(llama):
     with pytest.raises(RuntimeError, match="attention_layout"):
         llama.model(input_ids=torch.tensor([[1, 2, 3]]))
-
-
-def test_supported_families_pass_the_exactness_check(any_family):
-    check_exactness(any_family)
-
-
-def test_models_that_change_their_logits_afterwards_are_refused(llama):
-    forward = llama.model.forward
-
-    def capped(*args, **kwargs):
-        out = forward(*args, **kwargs)
-        out.logits = 3 * torch.tanh(out.logits / 3)
-        return out
-
-    llama.model.forward = capped
-    with pytest.raises(UserError, match="change their logits"):
-        check_exactness(llama)
-
-
-def test_soft_capped_attention_is_refused_by_name():
-    from transformers import AutoModelForCausalLM, Gemma2Config
-
-    from airlab.models.load import wrap
-
-    config = Gemma2Config(
-        vocab_size=97, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, max_position_embeddings=64,
-    )  # fmt: skip
-    lm = wrap(AutoModelForCausalLM.from_config(config).eval(), None, digest="")
-    with pytest.raises(UserError, match="Gemma2ForCausalLM cannot be scored exactly"):
-        check_exactness(lm)
