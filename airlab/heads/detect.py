@@ -1,9 +1,9 @@
-"""Retrieval score of every head, without ever materialising an attention matrix.
+"""Retrieval score of every head.
 
 AttentionInfluence, Section 3, after Wu et al. (arXiv 2404.15574): at the step that produces a
 token, a head copies it if the position it attends to most, among all visible ones, holds that
 same token. The score is the share of the answer's distinct tokens that the head copies, averaged
-over probes. Only the rows that predict the answer are needed, so only those are compared.
+over probes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from airlab.heads.attended import most_attended
 from airlab.heads.probes import Probe
 from airlab.models.load import CausalLM
 from airlab.models.packed import hidden_states
@@ -27,12 +28,13 @@ class ProbeResult:
 
     Attributes:
         recall: float64 [layers, heads], share of the answer's distinct tokens that were copied.
-        chance: the same share for a head that looks at a random visible position.
+        chance: float64 [layers], the same share for a head that looks at a random visible position;
+            what is visible differs between layers where some have a sliding window.
         accuracy: share of the answer's tokens that the model predicts.
     """
 
     recall: np.ndarray
-    chance: float
+    chance: np.ndarray
     accuracy: float
 
     @property
@@ -53,47 +55,12 @@ def _packs(probes: Iterable[Probe], tokens_per_batch: int) -> Iterator[list[Prob
 
 
 @torch.inference_mode()
-def most_attended(
-    lm: CausalLM, sequences: Sequence[np.ndarray], rows: Sequence[np.ndarray]
-) -> tuple[list[np.ndarray], torch.Tensor]:
-    """The most-attended position of chosen rows, for every head.
-
-    Args:
-        sequences: token ids of each sequence.
-        rows: for each sequence, the int64 positions [r] whose attention is wanted.
-
-    Returns:
-        For each sequence an int64 array [layers, heads, r] of positions inside that sequence
-        (ties go to the earliest), and the last hidden states of all rows [sum r, hidden].
-    """
-    device, geometry = lm.device, lm.geometry
-    lengths = [len(s) for s in sequences]
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    found = [np.zeros((geometry.layers, geometry.heads, len(r)), dtype=np.int64) for r in rows]
-    row_index = [torch.as_tensor(r, device=device) for r in rows]
-
-    def observe(layer: int, query: torch.Tensor, key: torch.Tensor, scale: float, window: int | None) -> None:
-        for i, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-            picked = query[0, :, start + row_index[i]].float()
-            keys = key[0, :, start : start + length].float()
-            heads, count, size = picked.shape
-            grouped = picked.reshape(keys.shape[0], -1, size)
-            logits = (grouped @ keys.transpose(1, 2) * scale).reshape(heads, count, length)
-            distance = row_index[i][:, None] - torch.arange(length, device=device)
-            hidden = distance < 0
-            if window is not None:
-                hidden |= distance >= window
-            found[i][layer] = logits.masked_fill(hidden, -torch.inf).argmax(-1).cpu().numpy()
-
-    tokens = torch.as_tensor(np.concatenate(sequences), device=device)
-    states = hidden_states(lm, tokens, lengths, observer=observe)[0]
-    wanted = torch.cat([int(start) + index for start, index in zip(starts, row_index, strict=True)])
-    return found, states[wanted]
-
-
-@torch.inference_mode()
 def _generate(lm: CausalLM, probe: Probe) -> Probe:
-    """The probe with its answer replaced by the model's greedy continuation of the same length."""
+    """The probe with its answer replaced by the model's greedy continuation of the same length.
+
+    Every token costs a pass over all tokens before it, as packed passes keep no cache: about as many
+    times the cost of teacher forcing as the answer has tokens.
+    """
     start, end = probe.answer
     tokens = list(probe.tokens[:start])
     projection = lm.model.get_output_embeddings()
@@ -119,15 +86,20 @@ def score_probes(
             pack = [_generate(lm, p) for p in pack]
         # The row that produces the token at position t is row t - 1.
         rows = [np.arange(*p.answer) - 1 for p in pack]
-        positions, states = most_attended(lm, [p.tokens for p in pack], rows)
-        predicted = projection(states).argmax(-1).cpu().numpy()
+        attended = most_attended(lm, [p.tokens for p in pack], rows)
+        predicted = projection(attended.states).argmax(-1).cpu().numpy()
         predicted_of = np.split(predicted, np.cumsum([len(r) for r in rows])[:-1])
-        for probe, answer, where, guess in zip(pack, asked, positions, predicted_of, strict=True):
-            yield _score(probe, answer, where, guess, detection)
+        for probe, answer, where, guess in zip(pack, asked, attended.positions, predicted_of, strict=True):
+            yield _score(probe, answer, where, attended.windows, guess, detection)
 
 
 def _score(
-    probe: Probe, answer: np.ndarray, where: np.ndarray, guess: np.ndarray, detection: Detection
+    probe: Probe,
+    answer: np.ndarray,
+    where: np.ndarray,
+    windows: Sequence[int | None],
+    guess: np.ndarray,
+    detection: Detection,
 ) -> ProbeResult:
     produced = probe.tokens[slice(*probe.answer)]
     kinds = np.unique(answer)
@@ -140,10 +112,19 @@ def _score(
     # |g ∩ k| / |k| over distinct tokens: a token counts once, however often it was copied.
     hit = [(copied & (produced == kind)).any(axis=-1) for kind in kinds]
     recall = np.mean(hit, axis=0)
+    chance = {window: _chance(probe, kinds, allowed, window) for window in set(windows)}
+    return ProbeResult(recall, np.array([chance[w] for w in windows]), float(np.mean(guess == answer)))
+
+
+def _chance(probe: Probe, kinds: np.ndarray, allowed: np.ndarray, window: int | None) -> float:
+    """Share of `kinds` that random looks at the last `window` visible positions copy."""
+    start, end = probe.answer
+    produced = probe.tokens[start:end]
     by_chance = []
     for kind in kinds:
-        steps = np.flatnonzero(produced == kind)
-        visible = [slice(0, probe.answer[0] + step) for step in steps]
-        miss = [1 - np.mean((probe.tokens[v] == kind) & allowed[v]) for v in visible]
-        by_chance.append(1 - np.prod(miss))
-    return ProbeResult(recall, float(np.mean(by_chance)), float(np.mean(guess == answer)))
+        copies = np.concatenate([[0], np.cumsum((probe.tokens == kind) & allowed)])
+        # The row that produces the token at position t sees positions up to t - 1.
+        last = start + np.flatnonzero(produced == kind)
+        first = np.zeros_like(last) if window is None else np.maximum(last - window, 0)
+        by_chance.append(1 - np.prod(1 - (copies[last] - copies[first]) / (last - first)))
+    return float(np.mean(by_chance))

@@ -46,7 +46,8 @@ class HeadRanking:
         model_digest: sha-256 of the weights the ranking was found in.
         probes: probes that counted.
         answer_accuracy: share of answer tokens that the model predicts, over all probes.
-        chance: retrieval score of a head that looks at random visible positions.
+        chance: retrieval score of a head that looks at random visible positions, in the layer where
+            it is highest (with sliding windows, layers differ).
         split_half_spearman: rank correlation of heads between the two halves of the probes.
     """
 
@@ -111,13 +112,14 @@ def rank_heads(
     mean = recall.mean(axis=0)
     stderr = recall.std(axis=0, ddof=1) / math.sqrt(len(counted))
     first, second = recall[0::2].mean(axis=0), recall[1::2].mean(axis=0)
-    chance = float(np.mean([r.chance for r in counted]))
+    chance = np.mean([r.chance for r in counted], axis=0)
     # One-sided, and Bonferroni-corrected: among many heads some look good by luck.
     needed = student_t.isf(_FALSE_ALARM / mean.size, len(counted) - 1)
-    if not (mean - needed * stderr > chance).any():
+    if not (mean - needed * stderr > chance[:, None]).any():
         raise UserError(
-            f"no head of this model copies above chance (best score {mean.max():.4f}, chance {chance:.4f}, "
-            f"answer accuracy {accuracy:.2f}): it has no retrieval heads to mask; use a stronger model."
+            f"no head of this model copies above chance (best score {mean.max():.4f}, "
+            f"chance {chance.max():.4f}, answer accuracy {accuracy:.2f}): "
+            "it has no retrieval heads to mask; use a stronger model."
         )
     rows = [
         RankedHead(layer, head, *(float(a[layer, head]) for a in (mean, stderr, first, second)))
@@ -126,9 +128,9 @@ def rank_heads(
     ]
     rows.sort(key=lambda h: (-h.retrieval_score, h.layer, h.head))
     spearman = float(spearmanr(first.ravel(), second.ravel()).statistic)
-    return HeadRanking(
-        model_digest, geometry.layers, geometry.heads, len(counted), accuracy, chance, spearman, tuple(rows)
-    )
+    shape = geometry.layers, geometry.heads
+    highest = float(chance.max())
+    return HeadRanking(model_digest, *shape, len(counted), accuracy, highest, spearman, tuple(rows))
 
 
 def write_ranking(path: Path, ranking: HeadRanking) -> None:

@@ -15,9 +15,9 @@ from airlab.models.geometry import Geometry
 GEOMETRY = Geometry(layers=2, heads=4, kv_heads=2, context=64, vocabulary=10)
 
 
-def results(means: list[list[float]]) -> list[ProbeResult]:
+def results(means: list[list[float]], chance: tuple[float, float] = (0.001, 0.001)) -> list[ProbeResult]:
     base = np.array(means)
-    return [ProbeResult(base + 0.01 * (-1) ** i, 0.001, 0.9) for i in range(6)]
+    return [ProbeResult(base + 0.01 * (-1) ** i, np.array(chance), 0.9) for i in range(6)]
 
 
 def ranking(means: list[list[float]]):
@@ -51,6 +51,15 @@ def test_a_cut_inside_equal_scores_is_refused():
 def test_scores_at_chance_are_refused():
     with pytest.raises(UserError, match="above chance"):
         ranking([[0.0] * 4] * 2)
+
+
+def test_a_head_is_compared_with_the_chance_of_its_own_layer():
+    """Under a sliding window a head sees fewer copies by chance."""
+    low_layer_stands_out = [[0.3, 0.0, 0.0, 0.0], [0.4, 0.0, 0.0, 0.0]]
+    found = rank_heads(results(low_layer_stands_out, (0.1, 0.5)), GEOMETRY, "d")
+    assert found.chance == 0.5
+    with pytest.raises(UserError, match="above chance"):
+        rank_heads(results(low_layer_stands_out, (0.5, 0.5)), GEOMETRY, "d")
 
 
 def test_ranking_survives_the_disk(tmp_path):
