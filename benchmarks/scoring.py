@@ -1,121 +1,134 @@
-"""Base and reference losses: airlab's packed pass against ordinary transformers, in one run.
+"""Base and reference losses: airlab against ordinary transformers, and against the hardware's limits.
 
-Everybody scores the same documents of the embedded pool with SmolLM2-135M in float32. The rival pads
-sorted documents to a batch, runs the model twice (once per model, masking costed at nothing), and
-takes losses from whole logits. Ratios are what counts; absolute rates belong to the machine named.
+    python benchmarks/scoring.py                              # two CPU cores, in minutes
+    python benchmarks/scoring.py --device cuda --model FOLDER --heads heads.json --documents documents.parquet
+    python benchmarks/scoring.py --rehearse                   # tiny models: does everything run?
 
-    python benchmarks/scoring.py [--documents 48]
+Every section builds its models, checks that all contenders compute the same losses, and times them in one
+process. Results go to `results/scoring-<device>.json` (facts, hardware, versions) and `.md` (tables);
+sections measured earlier stay. Ratios are what to compare: rates belong to the hardware named.
 """
 
 import argparse
 import json
+import re
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
 import torch
-from hydra import compose, initialize_config_dir
-from transformers import AutoModelForCausalLM
+import transformers
+from scorebench import bound, detection, engine, fidelity, inputs, pipeline, processor, report, roofline
+from scorebench.clock import release
+from scorebench.contenders import RIVALS
+from scorebench.options import Options
+from scorebench.subjects import Subject
 
-from airlab.cli.experiment import open_experiment
-from airlab.cli.main import configs_folder
-from airlab.cli.outputs import open_store
-from airlab.heads.mask import read_mask
-from airlab.models.device import use_device
-from airlab.models.load import load_causal_lm
-from airlab.scoring.losses import measure_documents
-from airlab.store.plan import Plan
+from airlab.progress import announce
 from airlab.store.provenance import provenance
-from airlab.text.tokens import encode_documents
 
-_BATCH = 8
-_REPEATS = 3
-
-
-def padded_losses(model: torch.nn.Module, documents: list[np.ndarray]) -> np.ndarray:
-    """Loss sums by padded batches of documents sorted by length, float64 [documents]."""
-    sums = np.zeros(len(documents))
-    order = sorted(range(len(documents)), key=lambda i: -len(documents[i]))
-    for start in range(0, len(order), _BATCH):
-        rows = order[start : start + _BATCH]
-        longest = max(len(documents[i]) for i in rows)
-        ids = torch.zeros(len(rows), longest, dtype=torch.long)
-        present = torch.zeros_like(ids)
-        for row, i in enumerate(rows):
-            ids[row, : len(documents[i])] = torch.as_tensor(documents[i])
-            present[row, : len(documents[i])] = 1
-        with torch.inference_mode():
-            logits = model(input_ids=ids, attention_mask=present).logits[:, :-1].float()
-            loss = torch.nn.functional.cross_entropy(
-                logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1), reduction="none"
-            ).view(len(rows), -1)
-        sums[rows] = (loss.double() * present[:, 1:]).sum(1).numpy()
-    return sums
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+DOCUMENT = HERE.parent / "docs" / "ENGINE.md"
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Median of a few runs after one to warm up."""
-    work()
-    times = []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+def _small(options: Options) -> Subject:
+    """SmolLM2-135M with its own weights and heads where they were given, else its shape."""
+    given = options.rehearsal or options.model is not None
+    return inputs.subject(options, "135m") if given else Subject.random("135m")
 
 
-def main() -> None:
-    """Prepare, check that all agree, time, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=48)
-    count = parser.parse_args().documents
-    with initialize_config_dir(str(configs_folder()), version_base="1.3"):
-        module, config, command = open_experiment(compose("run", ["scale=smoke"]))
-    losses, store = module.losses_stage(config), open_store()
-    Plan(store, [losses.heads]).run(command.machine)
-    use_device(command.machine)
-    folder = store.folder(losses.model)
-    texts = pq.read_table(store.folder(losses.corpus) / "documents.parquet")["text"].to_pylist()[:count]
-    lm = load_causal_lm(folder)
-    documents = encode_documents(lm.tokenizer, texts)
-    ordinary = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa").eval()
-    mask = read_mask(store.folder(losses.heads) / "heads.json", 0.05, "uniform")
+def _large(options: Options) -> Subject:
+    return Subject.random("tiny" if options.rehearsal else "1.3b")
 
-    def ours() -> np.ndarray:
-        sums = measure_documents(
-            lm, mask.reference(lm.device), documents, window_tokens=4096, tokens_per_batch=4096
-        )
-        return np.array([s.base for s in sums])
 
-    worst = float(np.max(np.abs(ours() / padded_losses(ordinary, documents) - 1)))
-    if worst > 1e-4:
-        raise SystemExit(f"the contenders disagree by {worst:.1e}: nothing to time")
-    tokens = sum(len(d) - 1 for d in documents)
-    one = seconds(lambda: padded_losses(ordinary, documents))
-    both = seconds(ours)
-    rows = {
-        "transformers, sorted and padded, one pass (base only)": one,
-        "transformers, sorted and padded, two passes": 2 * one,
-        "airlab, base and reference in one packed pass": both,
+SECTIONS: dict[str, Callable[[Options], dict[str, Any]]] = {
+    "bound": bound.run,
+    "engine-1.3b": lambda options: engine.run(options, _large(options)),
+    "engine-135m": lambda options: engine.run(options, _small(options)),
+    "fidelity": fidelity.run,
+    "end-to-end": pipeline.run,
+    "heads": detection.run,
+    "cpu": processor.run,
+    "roofline": lambda options: roofline.run(
+        options, [_small(options)] + [_large(options)] * (options.device == "cuda")
+    ),
+}
+BY_DEFAULT = {
+    "cpu": ("bound", "cpu", "fidelity"),
+    "cuda": tuple(name for name in SECTIONS if name != "cpu"),
+}
+
+
+def device_name(device: str) -> str:
+    """`cpu`, or a short name of the GPU such as `h100`."""
+    if device == "cpu":
+        return "cpu"
+    name = re.sub(r"nvidia|[0-9]+ ?gb.*", "", torch.cuda.get_device_name().lower())
+    return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
+
+
+def save(folder: Path, device: str, name: str, section: dict[str, Any]) -> dict[str, Any]:
+    """Put one section into the device's results, JSON and Markdown; all results so far."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"scoring-{device}.json"
+    sections = json.loads(path.read_text())["sections"] if path.exists() else {}
+    sections[name] = section
+    results = {
+        "device": device,
+        "sections": {known: sections[known] for known in SECTIONS if known in sections},
     }
-    facts = {
-        "documents": len(documents),
-        "tokens": tokens,
-        "largest_relative_difference_of_losses": worst,
-        "seconds": rows,
-        "tokens_per_second": {name: tokens / s for name, s in rows.items()},
-        "airlab_over_one_ordinary_pass": both / one,
-        "two_ordinary_passes_over_airlab": 2 * one / both,
-        "provenance": provenance(),
-    }
-    for name, s in rows.items():
-        print(f"{name:<55} {tokens / s:8.0f} documents' tokens/s")
-    print(f"airlab costs {both / one:.2f} of one ordinary pass, {2 * one / both:.2f} x faster than two")
-    target = Path(__file__).parent / "results" / "scoring-cpu.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    path.with_suffix(".md").write_text(report.render(results))
+    return results
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--sections", nargs="*", choices=SECTIONS, help="default: all that suit the device")
+    parser.add_argument(
+        "--rivals", nargs="*", choices=RIVALS, default=tuple(RIVALS), help="of the engine sections"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs; the median counts")
+    parser.add_argument("--count", type=int, help="documents of `fidelity`, `cpu` and `end-to-end`")
+    parser.add_argument(
+        "--model", type=Path, help="SmolLM2-135M as a folder; default: the store's, downloaded"
+    )
+    parser.add_argument("--heads", type=Path, help="its ranking (`airlab heads`) or a list of [layer, head]")
+    parser.add_argument("--documents", type=Path, help="documents.parquet with columns domain and text")
+    parser.add_argument(
+        "--output", type=Path, help="folder of the results; default: results/ beside this file"
+    )
+    parser.add_argument("--rehearse", action="store_true", help="tiny models; keeps nothing without --output")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, save after every section, print the tables and what became of the targets."""
+    given = arguments().parse_args(argv)
+    name = ("rehearsal-" if given.rehearse else "") + device_name(given.device)
+    transformers.utils.logging.disable_progress_bar()
+    results: dict[str, Any] = {"device": name, "sections": {}}
+    with tempfile.TemporaryDirectory(prefix="airlab-bench-") as scratch:
+        options = Options.of(given, Path(scratch))
+        folder = given.output or (options.scratch if given.rehearse else RESULTS)
+        for section in BY_DEFAULT[given.device] if given.sections is None else given.sections:
+            announce(f"{section} started")
+            start = time.perf_counter()
+            facts = SECTIONS[section](options)
+            release(given.device)
+            found = {"facts": facts, "wall_s": time.perf_counter() - start, "provenance": provenance()}
+            announce(f"{section} finished in {found['wall_s']:.0f} s")
+            results = save(folder, name, section, found)
+    print(report.render(results))
+    if folder == RESULTS:
+        DOCUMENT.write_text(report.fill(DOCUMENT.read_text(), RESULTS))
 
 
 if __name__ == "__main__":

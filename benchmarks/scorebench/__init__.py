@@ -1,0 +1,1 @@
+"""What `benchmarks/scoring.py` measures, a section a module."""
