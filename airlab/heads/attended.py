@@ -88,7 +88,7 @@ class _Group:
     def observe(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, scale: float, window: int | None
     ) -> None:
-        """Fill in one layer's result: eight kernels, whatever the number of sequences, and no waiting."""
+        """Fill in one layer's result: about ten kernels, whatever the number of sequences, and no waiting."""
         _, kv_heads, sequences, shared, rows = self.found.shape
         picked = query[0].index_select(1, self.row_index).unflatten(1, (sequences, rows))
         picked = picked.unflatten(0, (kv_heads, shared)).transpose(1, 2)

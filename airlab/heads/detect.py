@@ -122,9 +122,10 @@ def _chance(probe: Probe, kinds: np.ndarray, allowed: np.ndarray, window: int | 
     produced = probe.tokens[start:end]
     by_chance = []
     for kind in kinds:
-        copies = np.concatenate([[0], np.cumsum((probe.tokens == kind) & allowed)])
+        copies = np.flatnonzero((probe.tokens == kind) & allowed)
         # The row that produces the token at position t sees positions up to t - 1.
         last = start + np.flatnonzero(produced == kind)
         first = np.zeros_like(last) if window is None else np.maximum(last - window, 0)
-        by_chance.append(1 - np.prod(1 - (copies[last] - copies[first]) / (last - first)))
+        seen = np.searchsorted(copies, last) - np.searchsorted(copies, first)
+        by_chance.append(1 - np.prod(1 - seen / (last - first)))
     return float(np.mean(by_chance))
