@@ -11,9 +11,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from scorebench.arithmetic import ATTENTION, OUTPUT, PROJECTIONS, REST, count
 from scorebench.clock import airlab_switches, copy_rate, matmul_rate, release, timed
-from scorebench.contenders import buffers, engine_losses
+from scorebench.contenders import engine_losses
 from scorebench.options import Options
-from scorebench.subjects import Subject, log_normal_documents
+from scorebench.subjects import Subject, leading, log_normal_documents
 
 _OTHER = "other"
 _PATTERNS = (
@@ -97,7 +97,7 @@ def _step(options: Options, subject: Subject, flops: float, copied: float) -> di
     documents = log_normal_documents(
         options.tokens_per_step, subject.config.vocab_size, cap=options.longest_document
     )
-    documents = [documents[i] for i in next(buffers([len(d) for d in documents], options.tokens_per_step))]
+    documents = leading(documents, options.tokens_per_step)  # a full step, as all but the last are
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (options.device == "cuda")
     with airlab_switches(options.machine()) as device:
         lm = subject.engine(device, options.dtype)

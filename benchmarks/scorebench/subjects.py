@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,17 @@ class Subject:
             "masked_heads": [list(pair) for pair in self.mask.heads],
             "first_masked_layer": self.first_masked,
         }
+
+
+def leading(documents: Sequence[np.ndarray], tokens: int) -> list[np.ndarray]:
+    """The first documents that make up exactly `tokens` tokens; the last one is cut."""
+    chosen: list[np.ndarray] = []
+    for document in documents:
+        document = document[:tokens]
+        tokens -= len(document)
+        if len(document) > 1:
+            chosen.append(document)
+    return chosen
 
 
 def log_normal_documents(tokens: int, vocabulary: int, *, cap: int = 4096) -> list[np.ndarray]:
