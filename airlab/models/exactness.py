@@ -42,10 +42,11 @@ _LAYER_TOLERANCE = 1e-3
 """Relative error of one attention call in float32. Rounding gives about 1e-6; this leaves room for
 kernels that multiply in TensorFloat32, whatever the type of the weights."""
 
-_TOLERANCE = {torch.float32: 2e-3, torch.float16: 3e-2, torch.bfloat16: 1e-1}
+_TOLERANCE = {torch.float32: 2e-3, torch.float16: 5e-2, torch.bfloat16: 2e-1}
 """Error of the median token's last hidden state, relative to how much states differ between tokens.
-Rounding of two correct bfloat16 passes of 30 layers gives 1e-2 to 3e-2, and the median does not see
-single tokens that a router sends to another expert; positions or heads gone wrong give 0.3 or more."""
+Between two correct bfloat16 passes it is 0.01 to 0.05 with random weights that make rounding worse
+than training does, and the median does not see single tokens that a router sends to another expert.
+Positions or heads gone wrong give 0.5 or more; everything subtler is found in float32 or exactly."""
 
 _FARTHEST = 1 << 20
 """Masks are compared up to this distance."""
@@ -183,11 +184,11 @@ def _relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 def _state_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """See `_TOLERANCE`; the worst of the packed sequences."""
+    """See `_TOLERANCE`; the worst of the packed sequences that have more than a few tokens."""
     ours, theirs = ours.float(), theirs.float()
     spread = (theirs - theirs.mean(0)).norm(dim=-1).mean().clamp_min(1e-30)
     errors = (ours - theirs).norm(dim=-1) / spread
-    worst = torch.stack([piece.median() for piece in errors.split(_LENGTHS)]).max()
+    worst = torch.stack([piece.median() for piece in errors.split(_LENGTHS) if len(piece) > 5]).max()
     return float(worst) if bool(errors.isfinite().all()) else float("inf")
 
 
