@@ -1,0 +1,29 @@
+"""Random heads to compare retrieval heads with."""
+
+from collections.abc import Sequence
+
+from airlab.randomness import generator
+
+
+def same_layer_heads(
+    masked: Sequence[tuple[int, int]], heads_per_layer: int, draw: int
+) -> tuple[tuple[int, int], ...]:
+    """Random heads, as many in each layer as `masked` has, and none of `masked` as far as possible.
+
+    Args:
+        masked: (layer, head) pairs, counted from 0.
+        heads_per_layer: query heads of a layer.
+        draw: number of the draw; each layer's heads depend on it and the layer alone.
+
+    Returns:
+        (layer, head) pairs, sorted. Where more than half of a layer is masked, its other heads are all
+        taken and the rest is drawn from the masked ones.
+    """
+    drawn: list[tuple[int, int]] = []
+    for layer in sorted({layer for layer, _ in masked}):
+        taken = sorted(head for where, head in masked if where == layer)
+        others = [head for head in range(heads_per_layer) if head not in taken]
+        random = generator(draw, "control heads", layer)
+        order = [*random.permutation(others).tolist(), *random.permutation(taken).tolist()]
+        drawn += [(layer, int(head)) for head in order[: len(taken)]]
+    return tuple(sorted(drawn))

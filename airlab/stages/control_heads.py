@@ -1,0 +1,58 @@
+"""Heads to mask that are not the retrieval heads: controls."""
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+from airlab.schema.machine import Machine
+from airlab.stages.prepare_model import Model, model_folder
+from airlab.store.files import Files
+from airlab.store.stage import Stage, Workdir
+
+
+@dataclass(frozen=True)
+class ControlHeads(Stage):
+    """`heads.json`: random heads, as many in each layer as the ranking's top share has there.
+
+    The random mask of AttentionInfluence's masking check (Table 6) and of the selector `random_heads`.
+    Drawn among the layer's other heads; where they do not suffice, the rest comes from the ranking's top
+    and the record says how many. A list of `[layer, head]` pairs, so it is masked whole.
+    """
+
+    VERSION: ClassVar[int] = 1
+    heads: Stage | Files
+    """A ranking: the stage that made it, or an exported one."""
+    share_of_heads: float
+    draw: int
+
+    def slug(self) -> str:
+        return f"draw-{self.draw}"
+
+    def run(self, work: Workdir, machine: Machine) -> None:
+        from airlab.heads.ranking import read_ranking
+        from airlab.selection.control_heads import same_layer_heads
+
+        path = self.heads.path if isinstance(self.heads, Files) else work.input(self.heads) / "heads.json"
+        ranking = read_ranking(path)
+        top = [(h.layer, h.head) for h in ranking.top(self.share_of_heads)]
+        drawn = same_layer_heads(top, ranking.heads_per_layer, self.draw)
+        with work.writing("heads.json") as out:
+            out.write_text(json.dumps([list(pair) for pair in drawn]) + "\n")
+        work.note(heads=len(drawn), of_the_top=len(set(drawn) & set(top)))
+
+
+@dataclass(frozen=True)
+class LastHead(Stage):
+    """`heads.json`: one head of the last layer, where only a model's own losses are wanted.
+
+    The scoring pass always measures a reference model too; this is the cheapest one, and its losses are
+    not to be used.
+    """
+
+    VERSION: ClassVar[int] = 1
+    model: Model
+
+    def run(self, work: Workdir, machine: Machine) -> None:
+        settings = json.loads((model_folder(work, self.model) / "config.json").read_text())
+        with work.writing("heads.json") as out:
+            out.write_text(json.dumps([[settings["num_hidden_layers"] - 1, 0]]) + "\n")
