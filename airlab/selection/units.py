@@ -1,15 +1,22 @@
 """What a selector sees: one row a unit (a document or a reasoning step)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from airlab.errors import UserError
+from airlab.selection.needs import ControlMask, Need
+
+Columns = Mapping[str, np.ndarray]
 
 
 def _no_texts() -> list[str]:
     raise UserError("this selector reads the texts, which a table of scores does not hold; use it in a run.")
+
+
+def _not_measured(need: Need) -> Columns:
+    raise UserError(f"this selector needs {need}, which a table of scores does not hold; use it in a run.")
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,8 @@ class Units:
         n_tokens: int64, predicted tokens, at least 1.
         loss_sum_base, loss_sum_ref, entropy_sum_base: float64 sums over them, nats.
         texts: gives the units' texts, in the same order; most selectors need none.
+        measured: gives the columns, in the same order, that a selector named in its `needs`.
+        control: which reference model `loss_sum_ref` is of; None for the experiment's own.
     """
 
     unit_id: np.ndarray
@@ -31,6 +40,21 @@ class Units:
     loss_sum_ref: np.ndarray
     entropy_sum_base: np.ndarray
     texts: Callable[[], list[str]] = field(default=_no_texts, compare=False)
+    measured: Callable[[Need], Columns] = field(default=_not_measured, compare=False)
+    control: ControlMask | None = None
 
     def __len__(self) -> int:
         return len(self.unit_id)
+
+    def losses_under(self, control: ControlMask) -> np.ndarray:
+        """`loss_sum_ref`, if it is of this control and not of the experiment's own reference model.
+
+        Raises:
+            UserError: the losses were measured under another reference model.
+        """
+        if self.control != control:
+            raise UserError(
+                "this selector needs losses under a reference model of its own, which this table of losses "
+                "was not measured with; use it in a run."
+            )
+        return self.loss_sum_ref

@@ -29,6 +29,24 @@ def read_units(losses: Path, corpus: Path) -> tuple[pa.Table, Units]:
     return table, Units(**columns, texts=texts)
 
 
+def write_scores(work: Workdir, table: pa.Table, selector: SelectorBase, scores: np.ndarray) -> None:
+    """Write `scores.parquet`.
+
+    Args:
+        table: a LossTable.
+        scores: one for each of its rows.
+
+    Raises:
+        UserError: a score is missing or no finite number.
+    """
+    if scores.shape != (table.num_rows,) or not np.isfinite(scores).all():
+        kind = getattr(selector, "kind", "")
+        raise UserError(f"the selector {kind} gave a score that is missing or not a finite number.")
+    out = table.select(["unit_id", "parent_id", "domain", "n_tokens"])
+    with work.writing("scores.parquet") as path:
+        pq.write_table(out.append_column("score", pa.array(scores, pa.float64())), path)
+
+
 @dataclass(frozen=True)
 class ScoreUnits(Stage):
     """The ScoreTable `scores.parquet` of one selector: all that a selector hands on."""
@@ -46,11 +64,4 @@ class ScoreUnits(Stage):
         table, units = read_units(
             work.input(self.losses) / "losses.parquet", work.input(self.corpus) / "documents.parquet"
         )
-        scores = self.selector.score(units, self.seed)
-        if scores.shape != (len(units),) or not np.isfinite(scores).all():
-            raise UserError(
-                f"the selector {self.slug()} gave a score that is missing or not a finite number."
-            )
-        out = table.select(["unit_id", "parent_id", "domain", "n_tokens"])
-        with work.writing("scores.parquet") as path:
-            pq.write_table(out.append_column("score", pa.array(scores, pa.float64())), path)
+        write_scores(work, table, self.selector, self.selector.score(units, self.seed))

@@ -1,6 +1,7 @@
 """Every selector, found by looking into this folder: a new one is one new file."""
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -35,7 +36,8 @@ def make_selector(settings: Mapping[str, Any]) -> SelectorBase:
     if kind not in known:
         raise UserError(f"there is no selector {kind!r}; known selectors are {', '.join(known)}.")
     try:
-        return known[kind].model_validate(dict(settings))
+        # JSON mode, as where configurations are bound: lists become tuples, integers may stand for floats.
+        return known[kind].model_validate_json(json.dumps(dict(settings)))
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(

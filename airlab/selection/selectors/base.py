@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from airlab.schema.base import Frozen
+from airlab.selection.needs import ControlMask, Need
 from airlab.selection.units import Units
 
 
@@ -24,3 +25,11 @@ class SelectorBase(Frozen, ABC):
             units: what is to be scored.
             seed: the experiment's seed, for selectors that draw.
         """
+
+    def needs(self) -> tuple[Need, ...]:
+        """What `units.measured` will be asked for; most selectors get along with losses and texts."""
+        return ()
+
+    def control(self) -> ControlMask | None:
+        """The reference model whose losses are scored, where it is not the experiment's own."""
+        return None

@@ -1,0 +1,68 @@
+"""What a selector may ask for besides the LossTable: measurements that other stages make."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from airlab.schema.models import HubModel
+
+
+@dataclass(frozen=True)
+class ControlMask:
+    """A reference model that differs from the experiment's own in what is masked, or how.
+
+    Attributes:
+        mode: how heads are masked; None leaves the experiment's mode.
+        random_draw: mask random heads, as many in each layer as there are retrieval heads; the number
+            of the draw. None leaves the retrieval heads.
+    """
+
+    mode: Literal["uniform", "zero"] | None = None
+    random_draw: int | None = None
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Columns `compression_ratio`, `repetition` (`airlab.text.statistics`)."""
+
+    def __str__(self) -> str:
+        return "statistics of the texts"
+
+
+@dataclass(frozen=True)
+class ScoresOf:
+    """Column `score` of another selector, named as the experiment's arm or by its kind."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"the scores of {self.name}"
+
+
+@dataclass(frozen=True)
+class LossesOf:
+    """Columns `n_tokens`, `loss_sum_base` of another model."""
+
+    model: HubModel
+
+    def __str__(self) -> str:
+        return f"the losses of {self.model.name}"
+
+
+@dataclass(frozen=True)
+class ClassifierScores:
+    """Column `score` of a sequence-classification model.
+
+    Attributes:
+        output: which of the model's outputs; None where it has one.
+        max_tokens: what is read of each document.
+    """
+
+    model: HubModel
+    output: int | None
+    max_tokens: int
+
+    def __str__(self) -> str:
+        return f"the scores of {self.model.name}"
+
+
+Need = Statistics | ScoresOf | LossesOf | ClassifierScores

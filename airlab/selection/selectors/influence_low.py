@@ -1,0 +1,24 @@
+"""The other end of AttentionInfluence: what the paper's claim says should help least."""
+
+from typing import Literal
+
+import numpy as np
+
+from airlab.scoring.influence import attention_influence
+from airlab.selection.selectors.base import SelectorBase
+from airlab.selection.units import Units
+
+
+class InfluenceLow(SelectorBase):
+    """Minus the attention influence (arXiv 2505.07293, Eq. 5; the paper has no such arm).
+
+    If the score carries the signal that is claimed, this arm is below `random`, not only below the top.
+    """
+
+    kind: Literal["influence_low"]
+
+    def score(self, units: Units, seed: int) -> np.ndarray:
+        return -attention_influence(units.loss_sum_base, units.loss_sum_ref)
+
+
+SELECTORS = (InfluenceLow,)
