@@ -1,0 +1,225 @@
+"""What a score goes along with besides what it is meant to measure: the confound audit.
+
+Everything works on ranks, as selection does. Numbers that the data do not determine (a constant column,
+too few units) are None and never zero.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+from scipy.stats import rankdata
+
+from airlab.schema.selection import Selecting
+from airlab.selection.ranks import groups_of, ranks_within
+from airlab.selection.regression import residual
+from airlab.selection.select import select
+
+_FEWEST = 3
+"""Units from which a correlation is told: two always correlate perfectly."""
+
+
+@dataclass(frozen=True)
+class Association:
+    """How a score goes along with a confound.
+
+    Attributes:
+        spearman: over all units.
+        within_domain: of the ranks within each domain, over all units: differences between domains,
+            which selection within domains cannot act on, are out.
+    """
+
+    selector: str
+    confound: str
+    spearman: float | None
+    within_domain: float | None
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """What is left of a score when confounds are regressed out of it, on ranks within domains.
+
+    Attributes:
+        eta_squared_domain: share of the variance of the score's ranks over all units that lies between
+            domains.
+        r_squared: share of the variance within domains that a linear fit on all confounds explains.
+        partial: by confound, the correlation that is left between it and the score when all other
+            confounds are regressed out of both.
+        spearman_left: between the residuals and the score itself: 1 where confounds explain nothing.
+    """
+
+    selector: str
+    eta_squared_domain: float | None
+    r_squared: float | None
+    partial: dict[str, float | None]
+    spearman_left: float | None
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How much of what one selector takes another takes too.
+
+    Attributes:
+        jaccard: units that both take over units that either takes.
+        shared_tokens: share of the first one's tokens that the second takes too.
+    """
+
+    first: str
+    second: str
+    jaccard: float
+    shared_tokens: float
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What a selector takes of a domain.
+
+    Attributes:
+        units, tokens: how many.
+        share_of_tokens: of the domain's tokens.
+        mean_tokens: of the units taken; None where there are none.
+        mean_tokens_all: of all units of the domain.
+    """
+
+    selector: str
+    domain: str
+    units: int
+    tokens: int
+    share_of_tokens: float
+    mean_tokens: float | None
+    mean_tokens_all: float
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The whole audit of one corpus; pairs of selectors in both directions."""
+
+    n_units: int
+    associations: tuple[Association, ...]
+    remainders: tuple[Remainder, ...]
+    overlaps: tuple[Overlap, ...]
+    compositions: tuple[Composition, ...]
+
+
+def audit(
+    unit_id: np.ndarray,
+    domain: np.ndarray,
+    n_tokens: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+    confounds: Mapping[str, np.ndarray],
+    selecting: Selecting,
+) -> Audit:
+    """Audit several selectors on the same units.
+
+    Args:
+        unit_id, domain: string arrays [units].
+        n_tokens: int64 [units].
+        scores, confounds: float64 [units] by name.
+        selecting: the rule by which overlaps and compositions are selected.
+    """
+    chosen = {name: select(unit_id, domain, n_tokens, s, selecting) for name, s in scores.items()}
+    return Audit(
+        n_units=len(unit_id),
+        associations=associations(domain, scores, confounds),
+        remainders=tuple(remainder(name, domain, s, confounds) for name, s in scores.items()),
+        overlaps=overlaps(chosen, n_tokens),
+        compositions=compositions(chosen, domain, n_tokens),
+    )
+
+
+def associations(
+    domain: np.ndarray, scores: Mapping[str, np.ndarray], confounds: Mapping[str, np.ndarray]
+) -> tuple[Association, ...]:
+    """Every selector with every confound."""
+    return tuple(
+        Association(
+            selector,
+            confound,
+            correlation(rankdata(score), rankdata(values)),
+            correlation(ranks_within(domain, score), ranks_within(domain, values)),
+        )
+        for selector, score in scores.items()
+        for confound, values in confounds.items()
+    )
+
+
+def remainder(
+    selector: str, domain: np.ndarray, score: np.ndarray, confounds: Mapping[str, np.ndarray]
+) -> Remainder:
+    """What of a score its confounds do not explain."""
+    ranks = ranks_within(domain, score)
+    explained_by = np.column_stack([ranks_within(domain, values) for values in confounds.values()])
+    spread = float(np.square(ranks - ranks.mean()).sum())
+    fitted = len(ranks) >= explained_by.shape[1] + 2 and spread > 0
+    left = residual(ranks, explained_by)
+    partial = {}
+    for i, name in enumerate(confounds):
+        others = np.delete(explained_by, i, axis=1)
+        partial[name] = (
+            correlation(residual(ranks, others), residual(explained_by[:, i], others)) if fitted else None
+        )
+    return Remainder(
+        selector,
+        eta_squared(domain, score),
+        1 - float(np.square(left).sum()) / spread if fitted else None,
+        partial,
+        correlation(rankdata(left), rankdata(ranks)) if fitted else None,
+    )
+
+
+def overlaps(chosen: Mapping[str, np.ndarray], n_tokens: np.ndarray) -> tuple[Overlap, ...]:
+    """Every ordered pair of selections, bool [units] by name; each takes at least one unit."""
+    found = []
+    for first, second in permutations(chosen, 2):
+        both = chosen[first] & chosen[second]
+        found.append(
+            Overlap(
+                first,
+                second,
+                float(both.sum() / (chosen[first] | chosen[second]).sum()),
+                float(n_tokens[both].sum() / n_tokens[chosen[first]].sum()),
+            )
+        )
+    return tuple(found)
+
+
+def compositions(
+    chosen: Mapping[str, np.ndarray], domain: np.ndarray, n_tokens: np.ndarray
+) -> tuple[Composition, ...]:
+    """Every selection, bool [units] by name, in every domain."""
+    found = []
+    for selector, taken in chosen.items():
+        for members in groups_of(domain):
+            tokens, own = n_tokens[members], n_tokens[members[taken[members]]]
+            found.append(
+                Composition(
+                    selector,
+                    str(domain[members[0]]),
+                    len(own),
+                    int(own.sum()),
+                    float(own.sum() / tokens.sum()),
+                    float(own.mean()) if len(own) else None,
+                    float(tokens.mean()),
+                )
+            )
+    return tuple(found)
+
+
+def eta_squared(domain: np.ndarray, score: np.ndarray) -> float | None:
+    """Share of the variance of the score's ranks that lies between domains; None for equal scores."""
+    ranks = rankdata(score)
+    total = float(np.square(ranks - ranks.mean()).sum())
+    if len(ranks) < _FEWEST or total == 0:
+        return None
+    between = sum(len(m) * (ranks[m].mean() - ranks.mean()) ** 2 for m in groups_of(domain))
+    return float(between / total)
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Pearson's correlation; None for fewer than three units or a constant column."""
+    if len(a) < _FEWEST:
+        return None
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt(np.square(a).sum() * np.square(b).sum()))
+    return float(np.clip((a * b).sum() / scale, -1, 1)) if scale > 1e-12 else None
