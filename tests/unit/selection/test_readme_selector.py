@@ -1,6 +1,9 @@
-"""The selector that the README shows is added by one file, and keeps the contract."""
+"""The README's selector is 15 lines, and adding it takes what is printed there and nothing else."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,23 +11,56 @@ import pytest
 
 import airlab.selection.selectors as package
 from airlab.selection.selectors import known_selectors, make_selector
-from tests.unit.selection.test_selectors import permuted, units
+from airlab.selection.selectors.base import SelectorBase
+from tests.unit.selection.made_units import CONFIGS, make_units, scored, taken
 
-README = Path(__file__).parents[3] / "README.md"
+ROOT = Path(__file__).parents[3]
+SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## Add a selector")[1].split("\n## ")[0]
+CODE, CONFIG = (re.findall(rf"```{kind}\n(.*?)```", SECTION, re.S)[0] for kind in ("python", "yaml"))
+COMMAND = re.findall(r"^airlab run (.*surprise.*)$", SECTION, re.M)[0].split()
+
+
+def place(printed: str) -> str:
+    """Where a printed file belongs, as its first line says."""
+    return printed.splitlines()[0].removeprefix("# ")
 
 
 @pytest.fixture
-def surprise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
-    (tmp_path / "surprise.py").write_text(code)
+def surprise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SelectorBase:
+    (tmp_path / Path(place(CODE)).name).write_text(CODE)
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     assert "surprise" in known_selectors()
     return make_selector({"kind": "surprise"})
 
 
-def test_the_readmes_selector_works_as_shown(surprise: object) -> None:
-    u = units()
-    scores = surprise.score(u, 0)  # type: ignore[attr-defined]
+def test_the_example_is_fifteen_lines() -> None:
+    assert len(CODE.splitlines()) + len(CONFIG.splitlines()[1:]) <= 15
+
+
+def test_the_readmes_selector_works_as_shown(surprise: SelectorBase) -> None:
+    u = make_units()
+    scores = scored(surprise, u)
     np.testing.assert_allclose(scores, (u.loss_sum_base - u.entropy_sum_base) / u.n_tokens)
     order = np.random.default_rng(0).permutation(len(u))
-    np.testing.assert_array_equal(surprise.score(permuted(u, order), 0), scores[order])  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(scored(surprise, taken(u, order)), scores[order])
+
+
+def test_the_two_files_and_the_command_are_all_it_takes(tmp_path: Path) -> None:
+    """In a copy of the checkout, with the files written where they say; planned instead of run."""
+    for folder in ("airlab", "experiments", "configs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for printed in (CODE, CONFIG):
+        (tmp_path / place(printed)).write_text(printed)
+    done = subprocess.run(
+        [sys.executable, "-c", "from airlab.cli.main import main; main()", "plan", *COMMAND],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PATH": "", "HOME": str(tmp_path), "COLUMNS": "200", "AIRLAB_STORE": str(tmp_path / "store")},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"score_units\W+surprise", done.stdout)) == 3, "one for each seed"
+
+
+def test_the_readme_counts_the_files_there_are() -> None:
+    assert f"has {len(list(CONFIGS.glob('*.yaml')))} to start from" in SECTION
