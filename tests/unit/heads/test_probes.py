@@ -115,6 +115,15 @@ def test_the_object_has_as_many_pairs_as_fit(tokenizer):
             assert size == max(fitting)
 
 
+@pytest.mark.parametrize(("spare", "size"), [(0, 6), (-1, 5)])
+def test_a_probe_may_have_exactly_the_allowed_length(tokenizer, spare, size):
+    pairs = list(zip("abcdefghij", sentences(10), strict=True))
+    draft = probes._Draft(pairs, 0.5, np.arange(10), 1, np.zeros(11))
+    limit = len(tokenizer(draft.render(6)[0])["input_ids"]) + spare
+    probes._fill(tokenizer, [draft], limit)
+    assert draft.fits == size
+
+
 def test_published_rankings_rest_on_exactly_these_probes(tokenizer):
     """Changing a single token of any probe means that published rankings cannot be reproduced."""
     digest = hashlib.sha256()
