@@ -145,11 +145,15 @@ AttentionMaskInterface.register(_WITNESS, _witness_mask)
 
 @contextmanager
 def _attention_by(lm: CausalLM, name: str) -> Iterator[None]:
-    """Let the model compute attention by another function inside the block."""
+    """Let the model compute attention by another function inside the block, with nothing compiled.
+
+    The packed pass it is held against does run compiled layers, where there are any.
+    """
     before = lm.model.config._attn_implementation
     lm.model.set_attn_implementation(name)
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         lm.model.set_attn_implementation(before)
 

@@ -166,3 +166,19 @@ def test_faults_of_our_own_attention_are_found(monkeypatch, fault):
             check_exactness(small_model("mistral-sliding"))
     finally:
         attention.AttentionInterface.register(attention.NAME, inner)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.1])
+def test_compiled_parts_are_held_against_uncompiled_ones(scale):
+    lm = small_model("llama")
+
+    def backend(graph, inputs):
+        return lambda *args: tuple(scale * t for t in graph(*args))
+
+    for layer in lm.model.model.layers:
+        layer.mlp.forward = torch.compile(layer.mlp.forward, backend=backend, dynamic=True)
+    if scale == 1:
+        check_exactness(lm)
+    else:
+        with pytest.raises(UserError, match="other states for packed documents"):
+            check_exactness(lm)
