@@ -142,7 +142,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "",
     ),
     "phi3-longrope": ("Phi3Config", _LONG_ROPE, "longest one beside it"),
-    "gpt2-layers-elsewhere": ("GPT2Config", {}, "layers"),
+    "gpt2-layers-elsewhere": ("GPT2Config", {"num_key_value_heads": _LEFT_OUT}, "layers"),
     "falcon-own-attention": ("FalconConfig", {"head_dim": _LEFT_OUT}, "0 of 4 layers"),
     "jamba-recurrence": (
         "JambaConfig",

@@ -248,11 +248,14 @@ def _check_interface(lm: CausalLM, record: _Record) -> None:
             "attention interface, and heads of the others cannot be masked"
         )
     for call in record.calls:
-        if call.query.shape[1] != shape.heads:
-            raise UserError(
-                f"they have {call.query.shape[1]} query heads in layer {call.layer} and {shape.heads} "
-                "in their configuration"
-            )
+        for kind, found, said in (
+            ("query", call.query.shape[1], shape.heads),
+            ("key", call.key.shape[1], shape.kv_heads),
+        ):
+            if found != said:
+                raise UserError(
+                    f"they have {found} {kind} heads in layer {call.layer} and {said} in their configuration"
+                )
         for name, value in call.settings.items():
             # A selection of keys, for one, may begin to matter only at lengths that are not tried here.
             if isinstance(value, torch.Tensor) and name not in _HARMLESS:
