@@ -7,14 +7,18 @@ too few units) are None and never zero.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Literal
 
 import numpy as np
 from scipy.stats import rankdata
 
+from airlab.randomness import generator
 from airlab.schema.selection import Selecting
 from airlab.selection.ranks import groups_of, ranks_within
 from airlab.selection.regression import residual
 from airlab.selection.select import select
+
+Statistic = Literal["spearman", "within_domain", "partial"]
 
 _FEWEST = 3
 """Units from which a correlation is told: two always correlate perfectly."""
@@ -54,6 +58,25 @@ class Remainder:
     r_squared: float | None
     partial: dict[str, float | None]
     spearman_left: float | None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """How far a correlation may be off because the corpus holds these units and not others like them.
+
+    Percentile bootstrap of 95 % over units, drawn anew within each domain. Other probes, heads or models
+    would move scores in ways that it does not cover.
+
+    Attributes:
+        statistic: the field of `Association`, or of `Remainder`, that it belongs to.
+        low, high: None where a resample does not determine the statistic.
+    """
+
+    selector: str
+    confound: str
+    statistic: Statistic
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -98,6 +121,7 @@ class Audit:
     n_units: int
     associations: tuple[Association, ...]
     remainders: tuple[Remainder, ...]
+    intervals: tuple[Interval, ...]
     overlaps: tuple[Overlap, ...]
     compositions: tuple[Composition, ...]
 
@@ -109,6 +133,7 @@ def audit(
     scores: Mapping[str, np.ndarray],
     confounds: Mapping[str, np.ndarray],
     selecting: Selecting,
+    resamples: int,
 ) -> Audit:
     """Audit several selectors on the same units.
 
@@ -117,12 +142,14 @@ def audit(
         n_tokens: int64 [units].
         scores, confounds: float64 [units] by name.
         selecting: the rule by which overlaps and compositions are selected.
+        resamples: of the bootstrap behind the intervals.
     """
     chosen = {name: select(unit_id, domain, n_tokens, s, selecting) for name, s in scores.items()}
     return Audit(
         n_units=len(unit_id),
         associations=associations(domain, scores, confounds),
         remainders=tuple(remainder(name, domain, s, confounds) for name, s in scores.items()),
+        intervals=intervals(unit_id, domain, scores, confounds, resamples),
         overlaps=overlaps(chosen, n_tokens),
         compositions=compositions(chosen, domain, n_tokens),
     )
@@ -166,6 +193,43 @@ def remainder(
         partial,
         correlation(rankdata(left), rankdata(ranks)) if fitted else None,
     )
+
+
+def intervals(
+    unit_id: np.ndarray,
+    domain: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+    confounds: Mapping[str, np.ndarray],
+    resamples: int,
+) -> tuple[Interval, ...]:
+    """Intervals for every correlation of every selector with every confound."""
+    by_id = np.argsort(unit_id, kind="stable")  # the draw must not depend on the order of the rows
+    domain = domain[by_id]
+    scores = {name: values[by_id] for name, values in scores.items()}
+    confounds = {name: values[by_id] for name, values in confounds.items()}
+    random = generator(0, "confound audit")
+    drawn: dict[tuple[str, str, Statistic], list[float | None]] = {}
+    for _ in range(resamples):
+        rows = np.concatenate([random.choice(members, len(members)) for members in groups_of(domain)])
+        taken = {name: values[rows] for name, values in scores.items()}
+        against = {name: values[rows] for name, values in confounds.items()}
+        for found in associations(domain[rows], taken, against):
+            drawn.setdefault((found.selector, found.confound, "spearman"), []).append(found.spearman)
+            drawn.setdefault((found.selector, found.confound, "within_domain"), []).append(
+                found.within_domain
+            )
+        for name, values in taken.items():
+            for confound, partial in remainder(name, domain[rows], values, against).partial.items():
+                drawn.setdefault((name, confound, "partial"), []).append(partial)
+    return tuple(Interval(*key, *_percentiles(values)) for key, values in drawn.items())
+
+
+def _percentiles(values: list[float | None]) -> tuple[float | None, float | None]:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None, None
+    low, high = np.quantile(known, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def overlaps(chosen: Mapping[str, np.ndarray], n_tokens: np.ndarray) -> tuple[Overlap, ...]:

@@ -25,6 +25,8 @@ class AuditSelectors(Stage):
     scores: tuple[Stage, ...]
     """ScoreTables, one for each name."""
     selecting: Selecting
+    resamples: int
+    """Of the bootstrap over documents behind the intervals."""
 
     def run(self, work: Workdir, machine: Machine) -> None:
         from airlab.selection.audit import audit
@@ -45,7 +47,7 @@ class AuditSelectors(Stage):
             "compression_ratio": texts["compression_ratio"],
             "base_loss": base / n_tokens,
         }
-        found = audit(units, domain, n_tokens, scores, confounds, self.selecting)
+        found = audit(units, domain, n_tokens, scores, confounds, self.selecting, self.resamples)
         with work.writing("audit.json") as path:
             path.write_text(json.dumps(asdict(found), indent=1, allow_nan=False) + "\n")
         work.note(selectors=len(scores), units=len(units))

@@ -22,9 +22,10 @@ class Dsir(SelectorBase):
 
     The weight of a document is the sum over its n-grams of log p_target - log p_raw, both over `buckets`
     hash buckets; taking the top after adding Gumbel noise samples without replacement in proportion to
-    the weights. As in the authors' code: lower case, word and punctuation tokens, 10,000 buckets, 1e-8.
-    Deviates: hashed by CRC-32 instead of SHA-256, for speed; the raw distribution is that of all units;
-    no filter for quality or length beforehand; the draw of a document depends on its id and the seed only.
+    the weights. Sums, not means: long documents have extreme weights, mostly low ones. As in the authors'
+    code: lower case, word and punctuation tokens, 10,000 buckets, 1e-8. Deviates: hashed by CRC-32 instead
+    of SHA-256, for speed; the raw distribution is that of all units; no filter for quality or length
+    beforehand; the draw of a document depends on its id and the seed only.
     """
 
     kind: Literal["dsir"]

@@ -89,7 +89,7 @@ def test_composition_counts_units_and_tokens_of_each_domain() -> None:
 
 def test_the_whole_audit_of_known_selectors() -> None:
     scores = {"length": LENGTH, "short": -LENGTH, "noise": NOISE}
-    found = a.audit(IDS, DOMAIN, TOKENS, scores, CONFOUNDS, Selecting(share=0.2))
+    found = a.audit(IDS, DOMAIN, TOKENS, scores, CONFOUNDS, Selecting(share=0.2), 5)
     by_pair = {(o.first, o.second): o for o in found.overlaps}
     assert found.n_units == N and len(by_pair) == 6
     assert by_pair["length", "short"].jaccard == 0
@@ -103,7 +103,7 @@ def test_the_whole_audit_of_known_selectors() -> None:
 
 def test_the_audit_does_not_depend_on_the_order_of_units() -> None:
     scores, order = {"s": np.log(LENGTH) + NOISE, "t": NOISE}, np.random.default_rng(1).permutation(N)
-    straight = a.audit(IDS, DOMAIN, TOKENS, scores, CONFOUNDS, Selecting())
+    straight = a.audit(IDS, DOMAIN, TOKENS, scores, CONFOUNDS, Selecting(), 5)
     shuffled = a.audit(
         IDS[order],
         DOMAIN[order],
@@ -111,11 +111,34 @@ def test_the_audit_does_not_depend_on_the_order_of_units() -> None:
         {k: v[order] for k, v in scores.items()},
         {k: v[order] for k, v in CONFOUNDS.items()},
         Selecting(),
+        5,
     )
+    assert shuffled.intervals == straight.intervals
     assert shuffled.overlaps == straight.overlaps and shuffled.compositions == straight.compositions
     for one, other in zip(straight.remainders, shuffled.remainders, strict=True):
         assert one.r_squared == pytest.approx(other.r_squared)
         assert one.partial == pytest.approx(other.partial)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    """Two normal columns of correlation r have Spearman's correlation 6 / pi * asin(r / 2)."""
+    truth, hits, trials, units = 6 / np.pi * np.arcsin(0.25), 0, 100, 120
+    ids = np.array([f"u{i:03d}" for i in range(units)], dtype=object)
+    domain = np.array(["a"] * units, dtype=object)
+    for trial in range(trials):
+        draw = np.random.default_rng(trial)
+        x = draw.normal(0, 1, units)
+        y = 0.5 * x + np.sqrt(0.75) * draw.normal(0, 1, units)
+        found = {i.statistic: i for i in a.intervals(ids, domain, {"s": y}, {"length": x}, 100)}
+        assert set(found) == {"spearman", "within_domain", "partial"}
+        hits += found["spearman"].low <= truth <= found["spearman"].high  # type: ignore[operator]
+    assert 0.88 <= hits / trials <= 0.99  # 0.95, give or take three standard errors
+
+
+def test_an_interval_that_a_resample_leaves_open_is_unknown() -> None:
+    ids, domain = np.array(["a", "b", "c"], dtype=object), np.array(["x"] * 3, dtype=object)
+    found = a.intervals(ids, domain, {"s": np.arange(3.0)}, {"length": np.arange(3.0)}, 40)
+    assert {(i.low, i.high) for i in found} == {(None, None)}
 
 
 def test_what_the_data_do_not_say_is_unknown() -> None:

@@ -242,7 +242,7 @@ def test_the_audit_of_finished_scores(losses: MeasureLosses, store: Store) -> No
     names = ("attention_influence", "length", "repetition_high", "influence_low", "influence_deduplicated")
     scores = tuple(score_stage(losses, SELECTORS[name], 0, SELECTORS) for name in names)
     (folder,) = run(
-        store, AuditSelectors(losses, MeasureText(losses.corpus), names, scores, Selecting(share=0.5))
+        store, AuditSelectors(losses, MeasureText(losses.corpus), names, scores, Selecting(share=0.5), 20)
     )
     found = json.loads((folder / "audit.json").read_text())
     assert found["n_units"] == 12
@@ -253,5 +253,6 @@ def test_the_audit_of_finished_scores(losses: MeasureLosses, store: Store) -> No
     for confound in ("length", "repetition", "compression_ratio", "base_loss"):
         one, other = (spearman[name, confound] for name in ("attention_influence", "influence_low"))
         assert one == pytest.approx(-other)
+    assert len(found["intervals"]) == 5 * 4 * 3
     overlap = {(o["first"], o["second"]): o["jaccard"] for o in found["overlaps"]}
     assert overlap["attention_influence", "influence_low"] == 0
