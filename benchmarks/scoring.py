@@ -3,6 +3,7 @@
     python benchmarks/scoring.py                              # two CPU cores, in minutes
     python benchmarks/scoring.py --device cuda --model FOLDER --heads heads.json --documents documents.parquet
     python benchmarks/scoring.py --rehearse                   # tiny models: does everything run?
+    python benchmarks/scoring.py --sections                   # measure nothing, make all tables anew
 
 Every section builds its models, checks that all contenders compute the same losses, and times them in one
 process. Results go to `results/scoring-<device>.json` (facts, hardware, versions) and `.md` (tables);
@@ -70,19 +71,28 @@ def device_name(device: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
 
 
-def save(folder: Path, device: str, name: str, section: dict[str, Any]) -> dict[str, Any]:
-    """Put one section into the device's results, JSON and Markdown; all results so far."""
-    folder.mkdir(parents=True, exist_ok=True)
+def load(folder: Path, device: str) -> dict[str, Any]:
+    """The device's results so far."""
     path = folder / f"scoring-{device}.json"
-    sections = json.loads(path.read_text())["sections"] if path.exists() else {}
-    sections[name] = section
-    results = {
-        "device": device,
-        "sections": {known: sections[known] for known in SECTIONS if known in sections},
-    }
-    path.write_text(json.dumps(results, indent=1) + "\n")
-    path.with_suffix(".md").write_text(report.render(results))
+    return json.loads(path.read_text()) if path.exists() else {"device": device, "sections": {}}
+
+
+def save(folder: Path, device: str, name: str, section: dict[str, Any]) -> dict[str, Any]:
+    """Put one section into the device's results; all of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sections = load(folder, device)["sections"] | {name: section}
+    ordered = {known: sections[known] for known in SECTIONS if known in sections}
+    results = {"device": device, "sections": ordered}
+    (folder / f"scoring-{device}.json").write_text(json.dumps(results, indent=1) + "\n")
     return results
+
+
+def refresh(folder: Path) -> None:
+    """Make the tables anew from all results in a folder; for the committed ones also the documentation's."""
+    for path in folder.glob("scoring-*.json"):
+        path.with_suffix(".md").write_text(report.render(json.loads(path.read_text())))
+    if folder == RESULTS:
+        DOCUMENT.write_text(report.fill(DOCUMENT.read_text(), RESULTS))
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -114,10 +124,10 @@ def main(argv: list[str] | None = None) -> None:
     given = arguments().parse_args(argv)
     name = ("rehearsal-" if given.rehearse else "") + device_name(given.device)
     transformers.utils.logging.disable_progress_bar()
-    results: dict[str, Any] = {"device": name, "sections": {}}
     with tempfile.TemporaryDirectory(prefix="airlab-bench-") as scratch:
         options = Options.of(given, Path(scratch))
         folder = given.output or (options.scratch if given.rehearse else RESULTS)
+        results = load(folder, name)
         for section in BY_DEFAULT[given.device] if given.sections is None else given.sections:
             announce(f"{section} started")
             start = time.perf_counter()
@@ -126,9 +136,8 @@ def main(argv: list[str] | None = None) -> None:
             found = {"facts": facts, "wall_s": time.perf_counter() - start, "provenance": provenance()}
             announce(f"{section} finished in {found['wall_s']:.0f} s")
             results = save(folder, name, section, found)
+        refresh(folder)
     print(report.render(results))
-    if folder == RESULTS:
-        DOCUMENT.write_text(report.fill(DOCUMENT.read_text(), RESULTS))
 
 
 if __name__ == "__main__":

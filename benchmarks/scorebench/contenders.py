@@ -130,7 +130,7 @@ def engine_losses(
         lm,
         reference,
         documents,
-        window_tokens=max(2, *(len(document) for document in documents)),
+        window_tokens=max([2, *(len(document) for document in documents)]),
         tokens_per_batch=tokens_per_batch,
     )
     return np.array([[s.base for s in sums], [s.reference for s in sums]])

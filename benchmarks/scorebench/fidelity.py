@@ -22,12 +22,12 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 def run(options: Options) -> dict[str, Any]:
     """Errors of losses, ranks and selection against the judge, and movement with the batch."""
     subject = inputs.subject(options, "SmolLM2-135M")
-    count = options.count or (24 if options.rehearsal else 512 if options.device == "cuda" else 64)
+    count = options.count or (24 if options.rehearsal else 512 if options.device == "cuda" else 24)
     documents, domains = inputs.tokenized(options, count)
+    truth = _judged(options, subject, documents)
+    release(options.device)
+    precisions = {}
     with airlab_switches(options.machine()):
-        truth = _judged(options, subject, documents)
-        release(options.device)
-        precisions = {}
         for name, dtype in _DTYPES.items():
             first, others = _packed(options, subject, dtype, documents)
             release(options.device)

@@ -17,9 +17,12 @@ from scorebench.subjects import Subject, leading, log_normal_documents
 
 _OTHER = "other"
 _PATTERNS = (
-    (ATTENTION, r"flash|fmha|attention|attn|sdpa|flex"),
-    (OUTPUT, r"loss|entropy|logsumexp|log_softmax|online_softmax|cross|nll|logit|amax|vocab"),
-    (PROJECTIONS, r"gemm|nvjet|cutlass|matmul|wgmma|xmma|cublas|mkldnn|\bmm\b|addmm|linear|splitk"),
+    (ATTENTION, r"flash|fmha|attention|attn|attend|sdpa|flex"),
+    (OUTPUT, r"loss|entropy|logsumexp|log_softmax|online_softmax|cross|nll|logit|amax|vocab|^_fold"),
+    (
+        PROJECTIONS,
+        r"gemm|nvjet|cutlass|matmul|wgmma|xmma|cublas|mkldnn|(^|[_:])(add|b)?mm(_|$)|linear|splitk|swiglu",
+    ),
     (REST, r"triton|norm|elementwise|vectorized|reduce|cat|index|gather|embedding|copy|mem(cpy|set)|aten::"),
 )
 """Component by kernel name, first match; a matrix product with the vocabulary among its sizes is `OUTPUT`."""

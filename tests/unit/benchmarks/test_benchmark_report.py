@@ -17,7 +17,7 @@ RESULTS = sorted(scoring.RESULTS.glob("scoring-*.json"))
 def test_the_documentation_shows_the_committed_results() -> None:
     text = scoring.DOCUMENT.read_text()
     assert text.count("<!-- bench:") == text.count("<!-- /bench -->") >= 3
-    assert report.fill(text, scoring.RESULTS) == text, "run benchmarks/scoring.py --sections to fill it"
+    assert report.fill(text, scoring.RESULTS) == text, "run benchmarks/scoring.py --sections"
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
