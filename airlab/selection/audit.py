@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import rankdata
 
+from airlab.progress import track
 from airlab.randomness import generator
 from airlab.schema.selection import Selecting
 from airlab.selection.ranks import groups_of, ranks_within
@@ -209,7 +210,7 @@ def intervals(
     confounds = {name: values[by_id] for name, values in confounds.items()}
     random = generator(0, "confound audit")
     drawn: dict[tuple[str, str, Statistic], list[float | None]] = {}
-    for _ in range(resamples):
+    for _ in track(range(resamples), label="resampling the audit", unit="resamples"):
         rows = np.concatenate([random.choice(members, len(members)) for members in groups_of(domain)])
         taken = {name: values[rows] for name, values in scores.items()}
         against = {name: values[rows] for name, values in confounds.items()}
