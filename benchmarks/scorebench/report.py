@@ -202,9 +202,9 @@ def cpu(facts: Facts) -> str:
             "",
             f"{facts['documents']} real documents, {facts['tokens']:,} tokens, float32; largest difference "
             f"of a loss {facts['largest_difference']:.1e}. airlab's oneDNN switch: "
-            f"`{facts['onednn_switch']}`; against the passes with that switch airlab takes {one:.2f} times one "
-            f"and is {two:.2f} times faster than two. bfloat16 moves losses by up to {half['largest_difference']:.1e}, "
-            f"Spearman of the score {half['spearman']:.4f}.",
+            f"`{facts['onednn_switch']}`. Against passes with that switch airlab takes {one:.2f} times as "
+            f"long as one and is {two:.2f} times faster than two. bfloat16 moves losses by up to "
+            f"{half['largest_difference']:.1e}, Spearman of the score {half['spearman']:.4f}.",
         ]
     )
 
