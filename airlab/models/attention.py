@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -38,15 +39,18 @@ class Layout:
         masked: layer → query heads masked in the last row of the batch.
         mode: `uniform` attention (the paper's) or a `zero` output for masked heads.
         observer: sees queries and keys of every layer.
+        tiles: block → what `query_tiles` makes of the lengths, on the GPU; made on the way if None.
     """
 
     lengths: tuple[int, ...]
     masked: dict[int, torch.Tensor]
     mode: MaskMode = "uniform"
     observer: Observer | None = None
+    tiles: dict[int, torch.Tensor] | None = None
 
 
 _LAYOUT: ContextVar[Layout | None] = ContextVar("airlab_attention_layout", default=None)
+_LAYER: ContextVar[int] = ContextVar("airlab_attention_layer")
 
 
 @contextmanager
@@ -57,6 +61,16 @@ def attention_layout(layout: Layout) -> Iterator[None]:
         yield
     finally:
         _LAYOUT.reset(token)
+
+
+@contextmanager
+def inside_layer(layer: int) -> Iterator[None]:
+    """Say which layer runs, for compiled layers: all of a kind share one program."""
+    token = _LAYER.set(layer)
+    try:
+        yield
+    finally:
+        _LAYER.reset(token)
 
 
 def _attend_segment(
@@ -75,6 +89,86 @@ def _attend_segment(
     return scaled_dot_product_attention(
         query, key, value, attn_mask=visible, scale=scaling, enable_gqa=grouped
     )
+
+
+def _attend_one_by_one(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: Layout,
+    heads: torch.Tensor | None,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    """PyTorch's own fused kernel, one sequence after the other; [B, T, H, D]."""
+    if heads is not None and layout.mode == "uniform":
+        query = query.clone()
+        query[-1, heads] = 0
+    pieces = [
+        _attend_segment(q, k, v, scaling, window)
+        for q, k, v in zip(
+            query.split(layout.lengths, dim=2),
+            key.split(layout.lengths, dim=2),
+            value.split(layout.lengths, dim=2),
+            strict=True,
+        )
+    ]
+    output = torch.cat(pieces, dim=2)
+    if heads is not None and layout.mode == "zero":
+        output[-1, heads] = 0
+    return output.transpose(1, 2).contiguous()
+
+
+@lru_cache(maxsize=4)
+def _tiles(lengths: tuple[int, ...], block: int, device: torch.device) -> torch.Tensor:
+    from airlab.kernels.varlen_attention import query_tiles
+
+    return torch.from_numpy(query_tiles(lengths, block)).pin_memory().to(device, non_blocking=True)
+
+
+def _attend_at_once(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: Layout,
+    heads: torch.Tensor | None,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    """All sequences in one launch, for GPUs; [B, T, H, D]."""
+    from airlab.kernels.varlen_attention import UNIFORM, ZERO, query_block, varlen_attention
+
+    mask = torch.zeros(query.shape[:2], dtype=torch.int8, device=query.device)
+    if heads is not None:
+        mask[-1].index_fill_(0, heads, UNIFORM if layout.mode == "uniform" else ZERO)
+    block = query_block(query.shape[-1])
+    tiles = _tiles(layout.lengths, block, query.device) if layout.tiles is None else layout.tiles[block]
+    return varlen_attention(query, key, value, mask, tiles, scaling, window)
+
+
+@torch.library.custom_op("airlab::packed_attention", mutates_args=())
+def _packed_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layer: int, scaling: float, window: int
+) -> torch.Tensor:
+    """One operator, so that torch.compile does not look inside: the layout differs from pass to pass."""
+    layout = _LAYOUT.get()
+    if layout is None:
+        raise RuntimeError(
+            "the airlab attention function needs an attention_layout block around the model call"
+        )
+    layer = _LAYER.get() if layer < 0 else layer
+    if layout.observer is not None:
+        layout.observer(layer, query, key, scaling, window or None)
+    attend = _attend_at_once if query.is_cuda else _attend_one_by_one
+    return attend(query, key, value, layout, layout.masked.get(layer), scaling, window or None)
+
+
+@_packed_attention.register_fake
+def _(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layer: int, scaling: float, window: int
+) -> torch.Tensor:
+    batch, heads, tokens, _ = query.shape
+    return query.new_empty(batch, tokens, heads, value.shape[-1])
 
 
 def packed_masked_attention(
@@ -96,11 +190,6 @@ def packed_masked_attention(
             this function does not compute exactly (soft-capped logits, attention sinks, an
             explicit mask, dropout).
     """
-    layout = _LAYOUT.get()
-    if layout is None:
-        raise RuntimeError(
-            "the airlab attention function needs an attention_layout block around the model call"
-        )
     for name, present in (
         ("an explicit attention mask", attention_mask is not None),
         ("attention dropout", dropout > 0),
@@ -110,28 +199,10 @@ def packed_masked_attention(
     ):
         if present:
             raise RuntimeError(f"{name} cannot be computed exactly by the airlab attention function")
-    layer: int = module.layer_idx  # type: ignore[assignment]
-    if layout.observer is not None:
-        scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-        layout.observer(layer, query, key, scale, sliding_window)
-    heads = layout.masked.get(layer)
-    if heads is not None and layout.mode == "uniform":
-        query = query.clone()
-        query[-1, heads] = 0
-    pieces = [
-        _attend_segment(q, k, v, scaling, sliding_window)
-        for q, k, v in zip(
-            query.split(layout.lengths, dim=2),
-            key.split(layout.lengths, dim=2),
-            value.split(layout.lengths, dim=2),
-            strict=True,
-        )
-    ]
-    output = torch.cat(pieces, dim=2) if len(pieces) > 1 else pieces[0]
-    if heads is not None and layout.mode == "zero":
-        output = output.clone()
-        output[-1, heads] = 0
-    return output.transpose(1, 2), None
+    # A compiled layer serves all layers of its kind, so it must not read its own number.
+    layer = -1 if torch.compiler.is_compiling() else int(module.layer_idx)  # type: ignore[arg-type]
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return _packed_attention(query, key, value, layer, scaling, sliding_window or 0), None
 
 
 AttentionInterface.register(NAME, packed_masked_attention)

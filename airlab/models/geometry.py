@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from airlab.errors import UserError
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -24,12 +26,32 @@ class Geometry:
 
     @classmethod
     def of(cls, config: Any) -> "Geometry":
-        """Read the geometry from a transformers configuration."""
-        heads = int(config.num_attention_heads)
-        return cls(
-            layers=int(config.num_hidden_layers),
-            heads=heads,
-            kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
-            context=int(config.max_position_embeddings),
-            vocabulary=int(config.vocab_size),
-        )
+        """Read the geometry from a transformers configuration.
+
+        Raises:
+            UserError: the configuration does not say what is needed.
+        """
+        try:
+            heads = int(config.num_attention_heads)
+            return cls(
+                layers=int(config.num_hidden_layers),
+                heads=heads,
+                kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+                context=int(config.max_position_embeddings),
+                vocabulary=int(config.vocab_size),
+            )
+        except (AttributeError, TypeError) as error:
+            raise UserError(
+                f"models of type {config.model_type} cannot be scored exactly: their configuration does "
+                f"not say what attention heads or context they have ({error}); use another model family."
+            ) from error
+
+
+def decoder_layers(model: Any) -> Any:
+    """The decoder layers of a causal language model, lowest first.
+
+    Raises:
+        AttributeError: they are where no family known to us keeps them.
+    """
+    decoder = model.get_decoder()
+    return decoder.layers if hasattr(decoder, "layers") else decoder.h

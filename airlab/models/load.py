@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from airlab.errors import UserError
 from airlab.models import attention
+from airlab.models.compiled import compile_layers
 from airlab.models.geometry import Geometry
 
 
@@ -94,6 +95,8 @@ def load_tokenizer(folder: Path) -> Any:
 def load_causal_lm(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> CausalLM:
     """Load a model folder for scoring: evaluation mode, no gradients, airlab's attention function.
 
+    On a GPU its layers are compiled when they first run.
+
     Raises:
         UserError: see `check_folder`; also when the architecture has no implementation.
     """
@@ -124,6 +127,8 @@ def load_causal_lm(folder: Path, *, device: str = "cpu", dtype: torch.dtype = to
             "they do not belong together; download the model again."
         )
     model = model.to(device).eval().requires_grad_(False)
+    if device == "cuda":
+        compile_layers(model)
     return wrap(model, tokenizer, digest=weights_digest(folder))
 
 

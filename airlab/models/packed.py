@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from airlab.models.attention import Layout, MaskMode, Observer, attention_layout
+from airlab.models.geometry import decoder_layers
 from airlab.models.load import CausalLM
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
     """The reference model, as a difference from the base model.
 
@@ -28,11 +30,6 @@ class Reference:
     heads: dict[int, torch.Tensor]
     mode: MaskMode = "uniform"
 
-    @property
-    def first_layer(self) -> int:
-        """The lowest masked layer: everything below is shared with the base model."""
-        return min(self.heads)
-
 
 def _double(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if args:
@@ -41,7 +38,40 @@ def _double(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     return args, {**kwargs, "hidden_states": torch.cat([hidden, hidden])}
 
 
+def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A copy on the device; the host does not wait for a GPU."""
+    host = torch.from_numpy(values)
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
+
+
 @torch.inference_mode()
+def run_layout(
+    lm: CausalLM, tokens: torch.Tensor, positions: torch.Tensor, layout: Layout, *, two_rows: bool
+) -> torch.Tensor:
+    """Last hidden states under a layout whose tokens and positions are on the device; see `hidden_states`."""
+    decoder = lm.model.get_decoder()
+    hook = None
+    if two_rows and layout.masked:
+        branch = decoder_layers(lm.model)[min(layout.masked)]
+        hook = branch.register_forward_pre_hook(_double, with_kwargs=True)
+    try:
+        with attention_layout(layout):
+            # All three together, or packed documents silently see each other: no mask, no cache, and
+            # positions that restart with every document.
+            states = decoder(
+                input_ids=tokens[None], position_ids=positions[None], attention_mask=None, use_cache=False
+            ).last_hidden_state
+    finally:
+        if hook is not None:
+            hook.remove()
+    return torch.cat([states, states]) if two_rows and not layout.masked else states
+
+
+def positions_of(lengths: Sequence[int]) -> np.ndarray:
+    """Positions that restart with every sequence, int64 [T]."""
+    return np.concatenate([np.arange(n) for n in lengths])
+
+
 def hidden_states(
     lm: CausalLM,
     tokens: torch.Tensor,
@@ -62,23 +92,11 @@ def hidden_states(
     """
     if sum(lengths) != tokens.numel():
         raise ValueError(f"lengths add up to {sum(lengths)}, but there are {tokens.numel()} tokens")
-    positions = torch.cat([torch.arange(n, device=tokens.device) for n in lengths])
-    masked = reference.heads if reference is not None else {}
-    layout = Layout(tuple(lengths), masked, reference.mode if reference else "uniform", observer)
-    decoder = lm.model.get_decoder()
-    hook = None
-    if reference is not None and masked:
-        hook = decoder.layers[reference.first_layer].register_forward_pre_hook(_double, with_kwargs=True)
-    try:
-        with attention_layout(layout):
-            # All three together, or packed documents silently see each other: no mask, no cache, and
-            # positions that restart with every document.
-            states = decoder(
-                input_ids=tokens[None], position_ids=positions[None], attention_mask=None, use_cache=False
-            ).last_hidden_state
-    finally:
-        if hook is not None:
-            hook.remove()
-    if reference is not None and not masked:
-        states = torch.cat([states, states])
-    return states
+    layout = Layout(
+        tuple(lengths),
+        reference.heads if reference is not None else {},
+        reference.mode if reference is not None else "uniform",
+        observer,
+    )
+    positions = to_device(positions_of(lengths), tokens.device)
+    return run_layout(lm, tokens, positions, layout, two_rows=reference is not None)

@@ -1,7 +1,7 @@
 """Per-token losses of documents under the base model and the reference model, in one packed pass.
 
 The only expensive thing in this project, so it keeps sums and counts from which every score can
-be computed later. Logits exist for a small block of tokens at a time only.
+be computed later.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,10 +12,7 @@ import torch
 
 from airlab.models.load import CausalLM
 from airlab.models.packed import Reference, hidden_states
-
-_LOGITS_BYTES = {"cpu": 24 << 20, "cuda": 1 << 30}
-"""Logits in memory at once. On CPUs the C library reuses blocks below 32 MiB; larger ones are mapped
-and cleared anew every time, which costs more than the arithmetic."""
+from airlab.scoring.projection import position_losses
 
 
 @dataclass(frozen=True)
@@ -42,43 +39,64 @@ def windows(length: int, window_tokens: int) -> list[tuple[int, int]]:
     return [(s, min(s + window_tokens, length)) for s in range(0, max(length - 1, 1), step)]
 
 
-def _plan(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:
-    """Group sequences into batches of at most `tokens_per_batch` tokens, first-fit, longest first."""
+def _plan(lengths: Sequence[int], tokens_per_batch: int, most: int) -> list[list[int]]:
+    """Group at most `most` sequences of at most `tokens_per_batch` tokens, first-fit, longest first."""
     room: list[int] = []
     bins: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         for b, free in enumerate(room):
-            if lengths[i] <= free:
+            if lengths[i] <= free and len(bins[b]) < most:
                 bins[b].append(i)
                 room[b] -= lengths[i]
                 break
         else:
             bins.append([i])
             room.append(tokens_per_batch - lengths[i])
-    yield from bins
+    return bins
 
 
-@torch.inference_mode()
-def _losses_and_entropy(
-    projection: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor, vocabulary: int, entropy: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Negative log-likelihood of each target and entropy of each prediction, float32 [rows]."""
-    rows_at_once = max(1, _LOGITS_BYTES[states.device.type] // (4 * vocabulary))
-    losses, entropies = [], []
-    for rows, wanted in zip(states.split(rows_at_once), targets.split(rows_at_once), strict=True):
-        logits = projection(rows).float()
-        top = logits.amax(dim=-1, keepdim=True)
-        chosen = logits.gather(1, wanted[:, None])[:, 0]
-        # One exponential serves both: with e = exp(l - max), log Z = max + log sum e, and the
-        # entropy is log Z - (sum e l) / (sum e).
-        shares = torch.sub(logits, top, out=None if entropy else logits).exp_()
-        total = shares.sum(dim=-1)
-        log_z = top[:, 0] + total.log()
-        losses.append(log_z - chosen)
-        if entropy:
-            # Not a dot product per row: those sum tens of thousands of terms one after the other.
-            entropies.append(log_z - shares.mul_(logits).sum(dim=-1) / total)
-    return torch.cat(losses), torch.cat(entropies) if entropy else torch.empty(0)
+@dataclass(frozen=True)
+class _Pass:
+    """One forward pass, perhaps still running on the GPU.
+
+    Attributes:
+        members: indices of the packed sequences, in order; lengths: their tokens.
+        columns: float32 [3, T] in host memory, see `position_losses`.
+        done: when `columns` may be read; None for at once.
+    """
+
+    members: list[int]
+    lengths: list[int]
+    columns: torch.Tensor
+    done: torch.cuda.Event | None = None
+
+    def losses(self) -> Iterator[tuple[int, TokenLosses]]:
+        if self.done is not None:
+            self.done.synchronize()
+        columns, start = self.columns.numpy(), 0
+        for member, length in zip(self.members, self.lengths, strict=True):
+            # The last position of a sequence predicts nothing.
+            yield member, TokenLosses(*columns[:, start : start + length - 1])
+            start += length
+
+
+def _passes(
+    lm: CausalLM, reference: Reference, sequences: Sequence[np.ndarray], tokens_per_batch: int
+) -> Iterator[_Pass]:
+    lengths = [len(s) for s in sequences]
+    if lm.device.type == "cuda":
+        from airlab.scoring.recorded import recorded_pass
+
+        recorded = recorded_pass(lm, reference, max([tokens_per_batch, *lengths]))
+        for members in _plan(lengths, recorded.tokens, recorded.sequences):
+            yield _Pass(members, *recorded([sequences[i] for i in members]))
+    else:
+        projection = lm.model.get_output_embeddings()
+        for members in _plan(lengths, tokens_per_batch, len(lengths)):
+            packed = [len(sequences[i]) for i in members]
+            tokens = torch.from_numpy(np.concatenate([sequences[i] for i in members]).astype(np.int64))
+            states = hidden_states(lm, tokens, packed, reference)
+            yield _Pass(members, packed, position_losses(projection, states, tokens.roll(-1)))
 
 
 @torch.inference_mode()
@@ -86,6 +104,8 @@ def token_losses(
     lm: CausalLM, reference: Reference, sequences: Sequence[np.ndarray], tokens_per_batch: int
 ) -> Iterator[tuple[int, TokenLosses]]:
     """Losses of each sequence, in no particular order.
+
+    While a GPU computes one pass, the results of the one before are taken apart.
 
     Args:
         lm: the base model.
@@ -97,24 +117,13 @@ def token_losses(
     Yields:
         (index into `sequences`, losses).
     """
-    projection, vocabulary = lm.model.get_output_embeddings(), lm.geometry.vocabulary
-    for batch in _plan([len(s) for s in sequences], tokens_per_batch):
-        packed = torch.as_tensor(
-            np.concatenate([sequences[i] for i in batch]).astype(np.int64), device=lm.device
-        )
-        lengths = [len(sequences[i]) for i in batch]
-        states = hidden_states(lm, packed, lengths, reference)
-        ends = np.cumsum(lengths)
-        predicting = torch.ones(len(packed), dtype=torch.bool)
-        predicting[ends - 1] = False  # the last token of a sequence predicts nothing
-        where = predicting.nonzero()[:, 0].to(lm.device)
-        targets = packed[where + 1]
-        base, entropy = _losses_and_entropy(projection, states[0, where], targets, vocabulary, entropy=True)
-        masked, _ = _losses_and_entropy(projection, states[1, where], targets, vocabulary, entropy=False)
-        cuts = np.cumsum([n - 1 for n in lengths])[:-1]
-        columns = [np.split(t.cpu().numpy(), cuts) for t in (base, masked, entropy)]
-        for i, *losses in zip(batch, *columns, strict=True):
-            yield i, TokenLosses(*losses)
+    running: _Pass | None = None
+    for launched in _passes(lm, reference, sequences, tokens_per_batch):
+        if running is not None:
+            yield from running.losses()
+        running = launched
+    if running is not None:
+        yield from running.losses()
 
 
 @dataclass(frozen=True)

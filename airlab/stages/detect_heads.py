@@ -46,7 +46,7 @@ class DetectHeads(Stage):
         lm = load_causal_lm(
             model_folder(work, self.model), device=use_device(machine), dtype=DTYPES[self.detection.precision]
         )
-        check_exactness(lm)
+        check_exactness(lm, longest=self.probes.max_tokens)
         texts = pq.read_table(work.input(self.corpus) / "documents.parquet", columns=["text"])["text"]
         everything = range(self.probes.count)
         shards = {

@@ -131,7 +131,7 @@ class MeasureLosses(Stage):
                 f"scoring.window_tokens={self.scoring.window_tokens} exceeds the model's context of "
                 f"{lm.geometry.context} tokens; set it to that or less."
             )
-        check_exactness(lm)
+        check_exactness(lm, longest=self.scoring.window_tokens)
         return lm, mask
 
 

@@ -39,7 +39,7 @@ from airlab.stages.evaluate import Evaluate
 from airlab.stages.inputs import corpus_stage, model_input
 from airlab.stages.measure_losses import MeasureLosses
 from airlab.stages.pretrain import Pretrain
-from airlab.stages.score_units import ScoreUnits
+from airlab.stages.score_measured_units import score_stage
 from airlab.stages.select_units import SelectUnits
 from airlab.stages.train_tokenizer import TrainTokenizer
 from airlab.store.stage import Stage
@@ -128,7 +128,8 @@ def cells(config: Config) -> tuple[Cell, ...]:
         for seed in config.seeds:
             selection = None
             if selector is not None:
-                selection = SelectUnits(ScoreUnits(losses, corpus, selector, seed), config.selecting)
+                scores = score_stage(losses, selector, seed, config.selectors)
+                selection = SelectUnits(scores, config.selecting)
             mixture = BuildMixture(
                 tokenized,
                 selection,

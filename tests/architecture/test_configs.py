@@ -179,9 +179,10 @@ def test_every_experiment_plans_at_every_scale(composed: Any, tmp_path: Path, na
     assert module.cells(config) == cells, "planning twice must give the same"
 
 
-def test_the_main_comparison_has_every_selector_and_the_full_pool(composed: Any) -> None:
+def test_the_main_comparison_has_the_papers_baselines_and_the_full_pool(composed: Any) -> None:
     module, config = experiment(composed, "scale=laptop")
-    assert {c.variant for c in module.cells(config)} == {"full_pool", *choices("selector")}
+    arms = {"random", "attention_influence", "length", "entropy", "loss_high", "loss_low"}
+    assert {c.variant for c in module.cells(config)} == {"full_pool", *arms}
     assert len(module.cells(config)) == 7 * len(config.seeds)
     assert config.seeds == (0, 1, 2)
 

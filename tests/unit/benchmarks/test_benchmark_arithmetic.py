@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from scorebench.arithmetic import ATTENTION, OUTPUT, PROJECTIONS, count, useful_flops
 from scorebench.subjects import Subject
-from torch.utils.flop_counter import FlopCounterMode
 
 
 def test_operations_are_what_pytorch_counts_in_one_pass() -> None:

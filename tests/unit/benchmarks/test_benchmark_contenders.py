@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+
 from scorebench.contenders import RIVALS, buffers, engine_losses, judge_losses, padded_losses
 from scorebench.subjects import Subject, log_normal_documents
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 import scoring
 from scorebench import engine
 from scorebench.report import RENDER

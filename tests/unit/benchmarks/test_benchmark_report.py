@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scoring
 import torch
+
+import scoring
 from scorebench import report
 from scorebench.fidelity import accuracy
 

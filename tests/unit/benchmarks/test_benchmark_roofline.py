@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from scorebench.arithmetic import ATTENTION, OUTPUT, PROJECTIONS, REST
 from scorebench.roofline import Kernel, component, gpu_kernels
 

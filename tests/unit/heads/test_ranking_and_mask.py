@@ -96,7 +96,6 @@ def test_heads_of_another_model_are_refused():
 def test_reference_groups_heads_by_layer():
     reference = HeadMask(((0, 2), (1, 0), (1, 3))).reference(torch.device("cpu"))
     assert {k: v.tolist() for k, v in reference.heads.items()} == {0: [2], 1: [0, 3]}
-    assert reference.first_layer == 0
 
 
 def test_rankings_are_plain_json(tmp_path):
