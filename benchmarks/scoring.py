@@ -21,14 +21,14 @@ from typing import Any
 
 import torch
 import transformers
+
+from airlab.progress import announce
+from airlab.store.provenance import provenance
 from scorebench import bound, detection, engine, fidelity, inputs, pipeline, processor, report, roofline
 from scorebench.clock import release
 from scorebench.contenders import RIVALS
 from scorebench.options import Options
 from scorebench.subjects import Subject
-
-from airlab.progress import announce
-from airlab.store.provenance import provenance
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

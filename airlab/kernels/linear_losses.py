@@ -15,12 +15,23 @@ _LOG2_E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def _fold(
-    states, weight, bias, log_z, mean_logit, rows, vocabulary,
+    states, weight, weight_at, bias, targets, losses, entropies, rows, vocabulary, w_row,
     HIDDEN: tl.constexpr, BIAS: tl.constexpr, WHOLE: tl.constexpr, FLATTEN: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     first_row = tl.program_id(0) * BLOCK_R
     row = first_row + tl.arange(0, BLOCK_R)
+    target = tl.load(targets + row, mask=row < rows, other=0)
+    chosen = tl.zeros([BLOCK_R], tl.float32)
+    for h in range(0, HIDDEN, BLOCK_H):
+        lane = h + tl.arange(0, BLOCK_H)
+        x = states.load([first_row, h]).to(tl.float32)
+        w = tl.load(
+            weight_at + target[:, None] * w_row + lane[None, :], mask=(lane < HIDDEN)[None, :], other=0.0
+        )
+        chosen += tl.sum(x * w.to(tl.float32), 1)
+    if BIAS:
+        chosen += tl.load(bias + target).to(tl.float32)
     most = tl.full([BLOCK_R], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_R], tl.float32)
     weighted = tl.zeros([BLOCK_R], tl.float32)
@@ -41,8 +52,9 @@ def _fold(
         total = total * fade + tl.sum(e, 1)
         weighted = weighted * fade + tl.sum(e * logits, 1)
         most = higher
-    tl.store(log_z + row, most + tl.log(total), mask=row < rows)
-    tl.store(mean_logit + row, weighted / total, mask=row < rows)
+    log_z = most + tl.log(total)
+    tl.store(losses + row, log_z - chosen, mask=row < rows)
+    tl.store(entropies + row, log_z - weighted / total, mask=row < rows)
 
 
 def linear_losses(
@@ -60,8 +72,8 @@ def linear_losses(
     rows, hidden = states.shape
     vocabulary = weight.shape[0]
     exact = states.dtype == torch.float32
-    log_z = torch.empty(rows, dtype=torch.float32, device=states.device)
-    mean_logit = torch.empty_like(log_z)
+    losses = torch.empty(rows, dtype=torch.float32, device=states.device)
+    entropies = torch.empty_like(losses)
     # Measured on an H100: with a short inner product the next tile's loads must start before this
     # tile is folded (`flatten`); with a long one, more loads in flight do better.
     short = hidden < 1024
@@ -69,12 +81,10 @@ def linear_losses(
     _fold[(triton.cdiv(rows, 128),)](
         TensorDescriptor.from_tensor(states, [128, lanes]),
         TensorDescriptor.from_tensor(weight, [columns, lanes]),
-        weight if bias is None else bias, log_z, mean_logit, rows, vocabulary,
+        weight, weight if bias is None else bias, targets, losses, entropies,
+        rows, vocabulary, weight.stride(0),
         HIDDEN=hidden, BIAS=bias is not None, WHOLE=vocabulary % columns == 0, FLATTEN=short and not exact,
         BLOCK_R=128, BLOCK_V=columns, BLOCK_H=lanes, PRECISION="tf32x3" if exact else "tf32",
         num_warps=8, num_stages=2 if exact else 3 if short else 4,
     )  # fmt: skip
-    chosen = torch.linalg.vecdot(states.float(), weight[targets].float())
-    if bias is not None:
-        chosen += bias[targets]
-    return log_z - chosen, log_z - mean_logit
+    return losses, entropies

@@ -35,6 +35,8 @@ def _attend(
     first = tl.load(tiles + 3 * tl.program_id(1))
     start = tl.load(tiles + 3 * tl.program_id(1) + 1)
     end = tl.load(tiles + 3 * tl.program_id(1) + 2)
+    if first >= end:
+        return
     masked = tl.load(mask + row * HEADS + head)
 
     here = first + tl.arange(0, BLOCK_Q)

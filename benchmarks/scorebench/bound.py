@@ -1,5 +1,6 @@
 """Section `bound`: what the machine can do at most, measured."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +16,13 @@ def run(options: Options) -> dict[str, Any]:
     rates = {}
     for dtype in (torch.bfloat16, torch.float32):
         name = str(dtype).removeprefix("torch.")
-        rates[f"{name}, PyTorch as it comes"] = matmul_rate(options.device, dtype, size)
-        with airlab_switches(options.machine()) as device:
-            rates[f"{name}, airlab's switches"] = matmul_rate(device, dtype, size)
+        for whose, switches in (
+            ("PyTorch as it comes", nullcontext()),
+            ("airlab's switches", airlab_switches(options.machine())),
+        ):
+            with switches:
+                rate = matmul_rate(options.device, dtype, size)
+            rates[f"{name}, {whose}"] = rate.burst
+            if rate.sustained != rate.burst:
+                rates[f"{name}, {whose}, for seconds"] = rate.sustained
     return facts | {"flops": rates, "copy_bytes": copy_rate(options.device, options.copy_mebibytes)}

@@ -2,6 +2,7 @@
 
 import gc
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,12 +110,50 @@ def _median_s(work: Callable[[], object], device: str, repeats: int) -> float:
     return float(np.median(seconds))
 
 
-def matmul_rate(device: str, dtype: torch.dtype, size: int, repeats: int = 20) -> float:
-    """FLOP/s of a `size`³ matrix product of random data, as `linear` would compute it."""
+@dataclass(frozen=True)
+class MatmulRate:
+    """FLOP/s of a large matrix product of random data.
+
+    Attributes:
+        burst: of single products, waited for one by one.
+        sustained: of products back to back for seconds, as long runs have it: a GPU that reaches its
+            power or temperature limit lowers its clock. Equal to `burst` on CPUs.
+    """
+
+    burst: float
+    sustained: float
+
+
+def matmul_rate(device: str, dtype: torch.dtype, size: int, *, seconds: float = 2.0) -> MatmulRate:
+    """Rates of a `size`³ matrix product, as `linear` would compute it."""
     draw = torch.Generator(device).manual_seed(0)
     a, b = (torch.randn(size, size, generator=draw, device=device).to(dtype) for _ in range(2))
     with torch.inference_mode():
-        return 2 * size**3 / _median_s(lambda: torch.nn.functional.linear(a, b), device, repeats)
+        once = _median_s(lambda: torch.nn.functional.linear(a, b), device, 20)
+        if device != "cuda":
+            return MatmulRate(2 * size**3 / once, 2 * size**3 / once)
+        half = max(1, round(seconds / once / 2))
+        for _ in range(half):  # warms up
+            torch.nn.functional.linear(a, b)
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        for _ in range(half):
+            torch.nn.functional.linear(a, b)
+        end.record()
+        torch.cuda.synchronize()
+    return MatmulRate(2 * size**3 / once, 2 * size**3 * half / (start.elapsed_time(end) / 1000))
+
+
+def gpu_state() -> dict[str, str]:
+    """Clock, power and temperature of the GPU right now, as its driver tells them."""
+    asked = "clocks.sm,power.draw,temperature.gpu"
+    said = subprocess.run(
+        ["nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader", "--id=0"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return dict(zip(asked.split(","), said.stdout.strip().split(", "), strict=True))
 
 
 def copy_rate(device: str, mebibytes: int, repeats: int = 20) -> float:

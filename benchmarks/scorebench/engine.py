@@ -1,5 +1,6 @@
 """Sections `engine-1.3b` and `engine-135m`: everybody over the same documents, in one process."""
 
+import statistics
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -9,7 +10,15 @@ import torch
 
 from airlab.progress import announce
 from scorebench.arithmetic import useful_flops
-from scorebench.clock import Timing, airlab_switches, copy_rate, matmul_rate, release, timed
+from scorebench.clock import (
+    Timing,
+    airlab_switches,
+    copy_rate,
+    gpu_state,
+    matmul_rate,
+    release,
+    timed,
+)
 from scorebench.contenders import RIVALS, Documents, Rival, engine_losses, padded_losses
 from scorebench.options import Options
 from scorebench.subjects import Subject, leading, log_normal_documents
@@ -34,19 +43,25 @@ def run(options: Options, subject: Subject) -> dict[str, Any]:
     )
     documents = leading(documents, round(_FILLED * options.steps * full))
     lengths = [len(document) for document in documents]
-    peak = matmul_rate(device, dtype, options.matmul_size)
+    before = matmul_rate(device, dtype, options.matmul_size)
     facts: dict[str, Any] = {
         "subject": subject.facts(),
         "dtype": str(dtype).removeprefix("torch."),
         "documents": {"count": len(documents), "tokens": sum(lengths), "longest": max(lengths)},
         "buffer_tokens": full,
-        "bound_flops": peak,
+        "burst_flops": before.burst,
         "copy_bytes": copy_rate(device, options.copy_mebibytes),
         "flops_per_token": useful_flops(subject.config, lengths, subject.first_masked) / sum(lengths),
     }
     with airlab_switches(options.machine()):
         rows, truth = _ours(options, subject, documents)
     release(device)
+    # Around airlab's runs, because a GPU's clock follows its power and temperature.
+    around = (before, matmul_rate(device, dtype, options.matmul_size))
+    bound = statistics.mean(rate.sustained for rate in around)
+    facts |= {"bound_flops": bound, "bound_flops_around": [rate.sustained for rate in around]}
+    if device == "cuda":
+        facts["gpu_after_airlab"] = gpu_state()
     differences = {}
     for name in options.rivals:
         row, sums = _rival(options, subject, RIVALS[name], documents)
@@ -59,7 +74,7 @@ def run(options: Options, subject: Subject) -> dict[str, Any]:
             raise SystemExit(f"airlab and {name} disagree by {differences[name]:.1e}: nothing to compare")
     for row in rows.values():
         if row["tokens_per_second"] is not None:
-            row["share_of_bound"] = row["tokens_per_second"] * facts["flops_per_token"] / peak
+            row["share_of_bound"] = row["tokens_per_second"] * facts["flops_per_token"] / bound
             row["airlab_is_faster"] = rows["airlab"]["tokens_per_second"] / row["tokens_per_second"]
     return facts | {
         "rows": rows,

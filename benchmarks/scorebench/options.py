@@ -66,7 +66,7 @@ class Options:
     @property
     def steps(self) -> int:
         """Steps that the engine sections' documents fill."""
-        return 3 if self.rehearsal else 20
+        return 3 if self.rehearsal else 12
 
     @property
     def longest_document(self) -> int:

@@ -83,7 +83,8 @@ def engine(facts: Facts) -> str:
             "",
             table(head, rows),
             "",
-            f"Bound: {facts['bound_flops'] / 1e12:,.3g} TFLOP/s measured in this run, "
+            f"Bound: {facts['bound_flops'] / 1e12:,.3g} TFLOP/s, the rate of a large matrix product around "
+            f"airlab's runs ({facts['burst_flops'] / 1e12:,.3g} in a burst), "
             f"{facts['flops_per_token'] / 1e9:,.3g} useful GFLOP a token: {limit:,.0f} tokens/s. "
             + (
                 f"Largest difference of a document's loss between contenders {max(differences.values()):.1e} "

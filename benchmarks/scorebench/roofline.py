@@ -82,7 +82,7 @@ def _kernels(profiled: profile, options: Options) -> list[Kernel]:
 
 def run(options: Options, subjects: Sequence[Subject]) -> dict[str, Any]:
     """One step of each subject."""
-    flops = matmul_rate(options.device, options.dtype, options.matmul_size)
+    flops = matmul_rate(options.device, options.dtype, options.matmul_size).sustained
     copied = copy_rate(options.device, options.copy_mebibytes)
     steps = {}
     for subject in subjects:
