@@ -93,9 +93,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_causal_lm(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> CausalLM:
-    """Load a model folder for scoring: evaluation mode, no gradients, airlab's attention function.
-
-    On a GPU its layers are compiled when they first run.
+    """Load a model folder for scoring: evaluation mode, no gradients, see `wrap`.
 
     Raises:
         UserError: see `check_folder`; also when the architecture has no implementation.
@@ -127,17 +125,20 @@ def load_causal_lm(folder: Path, *, device: str = "cpu", dtype: torch.dtype = to
             "they do not belong together; download the model again."
         )
     model = model.to(device).eval().requires_grad_(False)
-    if device == "cuda":
-        compile_layers(model)
     return wrap(model, tokenizer, digest=weights_digest(folder))
 
 
 def wrap(model: Any, tokenizer: Any, *, digest: str) -> CausalLM:
-    """A `CausalLM` from a model that is already in memory.
+    """A `CausalLM` from a model that is already in memory, with airlab's attention function.
+
+    On a GPU its layers are compiled when they first run.
 
     Raises:
         UserError: the model does not route its attention through transformers' attention interface.
     """
     if model.config._attn_implementation != attention.NAME:
         model.set_attn_implementation(attention.NAME)
-    return CausalLM(model=model, tokenizer=tokenizer, geometry=Geometry.of(model.config), digest=digest)
+    geometry = Geometry.of(model.config)
+    if model.device.type == "cuda":
+        compile_layers(model)
+    return CausalLM(model=model, tokenizer=tokenizer, geometry=geometry, digest=digest)

@@ -4,6 +4,7 @@ The only expensive thing in this project, so it keeps sums and counts from which
 be computed later.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -40,19 +41,20 @@ def windows(length: int, window_tokens: int) -> list[tuple[int, int]]:
 
 
 def _plan(lengths: Sequence[int], tokens_per_batch: int, most: int) -> list[list[int]]:
-    """Group at most `most` sequences of at most `tokens_per_batch` tokens, first-fit, longest first."""
-    room: list[int] = []
-    bins: list[list[int]] = []
+    """Group at most `most` sequences of at most `tokens_per_batch` tokens: best fit, longest first."""
+    batches: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []  # (tokens left, batch), sorted
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        for b, free in enumerate(room):
-            if lengths[i] <= free and len(bins[b]) < most:
-                bins[b].append(i)
-                room[b] -= lengths[i]
-                break
+        tightest = bisect_left(rooms, (lengths[i],))
+        if tightest < len(rooms):
+            room, batch = rooms.pop(tightest)
         else:
-            bins.append([i])
-            room.append(tokens_per_batch - lengths[i])
-    return bins
+            room, batch = tokens_per_batch, len(batches)
+            batches.append([])
+        batches[batch].append(i)
+        if room > lengths[i] and len(batches[batch]) < most:
+            insort(rooms, (room - lengths[i], batch))
+    return batches
 
 
 @dataclass(frozen=True)
