@@ -29,7 +29,7 @@ def run(options: Options) -> dict[str, Any]:
     if options.device != "cpu":
         raise SystemExit("the section `cpu` measures the processor: run it with --device cpu.")
     subject = inputs.subject(options, "SmolLM2-135M")
-    count = options.count or (12 if options.rehearsal else 32)
+    count = options.count or 12
     # Asked first: whether airlab's switches change anything is part of the answer.
     with airlab_switches(options.machine()):
         lm = subject.engine("cpu", torch.float32)
