@@ -17,9 +17,8 @@ from scorebench.subjects import Subject, leading, log_normal_documents
 
 _OTHER = "other"
 _PATTERNS = (
-    # What the compiler made itself is named after all that it fused, also after what surrounds it.
-    (REST, r"^triton_(poi|per|red)_"),
-    (ATTENTION, r"flash|fmha|attention|attn|attend|sdpa|flex"),
+    # What the compiler made is named after all that surrounds it: a rotation after the attention it feeds.
+    (ATTENTION, r"^(?!triton_(poi|per|red)_).*(flash|fmha|attention|attn|attend|sdpa|flex)"),
     (OUTPUT, r"loss|entropy|logsumexp|log_softmax|online_softmax|cross|nll|logit|amax|vocab|^_fold"),
     (
         PROJECTIONS,

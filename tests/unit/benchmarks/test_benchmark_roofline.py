@@ -26,6 +26,7 @@ VOCABULARY = 49152
         ("_attend", ATTENTION),
         ("_fold", OUTPUT),
         ("triton_poi_fused_add_mul_silu_2", REST),
+        ("triton_poi_fused_add_cat_mul_neg_packed_attention_slice_transpose_1", REST),
         ("triton_red_fused_amax_exp_sub_sum_1", OUTPUT),
         ("triton_red_fused__to_copy_add_mean_mul_pow_rsqrt_0", REST),
         ("void at::native::elementwise_kernel<128, 4>", REST),
