@@ -3,13 +3,13 @@
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from airlab.reporting.formats import escape, grid, markup, plain
 from airlab.reporting.tables import Column, Row, Table, estimates, verdict_sentence
 from airlab.stats.estimate import Estimate
 
@@ -46,14 +46,14 @@ def render_markdown(table: Table) -> str:
     spec = table.spec
     labels = [_header(column) for column in spec.columns]
     reference = _label(table, spec.reference)
-    lines = [f"# {_escape(spec.title)}", ""]
-    lines += _grid(["variant", *labels, "seeds"], _value_rows(table))
-    lines += ["", f"## Difference to {_escape(reference)} at equal tokens", ""]
+    lines = [f"# {escape(spec.title)}", ""]
+    lines += grid(["variant", *labels, "seeds"], _value_rows(table))
+    lines += ["", f"## Difference to {escape(reference)} at equal tokens", ""]
     headers = ["variant", *labels, "composite", "verdict"]
-    lines += _grid(headers, _difference_rows(table))
+    lines += grid(headers, _difference_rows(table))
     lines += ["", "## Verdicts", ""]
-    lines += [f"- {_escape(sentence)}" for sentence in _sentences(table)]
-    lines += ["", *(f"{_escape(line)}  " for line in foot(table))]
+    lines += [f"- {escape(sentence)}" for sentence in _sentences(table)]
+    lines += ["", *(f"{escape(line)}  " for line in foot(table))]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -65,7 +65,7 @@ def render_csv(table: Table) -> str:
     for row in table.spec.rows:
         for column in table.spec.columns:
             cell = table.cells[row.variant, column.task, column.metric]
-            head = (_plain(row.variant), _plain(column.task), _plain(column.metric), column.higher_is_better)
+            head = (plain(row.variant), plain(column.task), plain(column.metric), column.higher_is_better)
             writer.writerow([*head, "value", *_csv_numbers(cell.value if cell else None), ""])
             if row.variant != table.spec.reference:
                 writer.writerow([*head, "difference", *_csv_numbers(cell.difference if cell else None), ""])
@@ -73,7 +73,7 @@ def render_csv(table: Table) -> str:
             verdict = table.verdicts[row.variant]
             numbers = _csv_numbers(verdict.composite if verdict else None)
             outcome = verdict.outcome if verdict else MISSING
-            writer.writerow([_plain(row.variant), "", "", True, "composite", *numbers, outcome])
+            writer.writerow([plain(row.variant), "", "", True, "composite", *numbers, outcome])
     return out.getvalue()
 
 
@@ -96,7 +96,7 @@ def print_table(table: Table, console: Console | None = None) -> None:
     verdicts = RichTable("variant", "composite", "verdict", title="Verdicts", title_justify="left")
     for row in spec.rows:
         if row.variant in table.verdicts:
-            verdicts.add_row(_markup(row.label), *map(_markup, _verdict_cells(table, row)))
+            verdicts.add_row(markup(row.label), *map(markup, _verdict_cells(table, row)))
     console.print(verdicts)
     for line in (*_sentences(table), *foot(table)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -113,10 +113,10 @@ def _fitting(variants: list[str], width: int) -> Iterator[list[str]]:
 
 
 def _terminal_grid(table: Table, title: str, variants: list[str], difference: bool) -> RichTable:
-    shown = RichTable(title=_markup(title), title_justify="left")
+    shown = RichTable(title=markup(title), title_justify="left")
     shown.add_column("task", max_width=_TASK_WIDTH - 3)
     for variant in variants:
-        shown.add_column(_markup(_label(table, variant)), justify="right")
+        shown.add_column(markup(_label(table, variant)), justify="right")
     for column in table.spec.columns:
         texts = []
         for variant in variants:
@@ -124,8 +124,8 @@ def _terminal_grid(table: Table, title: str, variants: list[str], difference: bo
             estimate = cell and (cell.difference if difference else cell.value)
             # An interval goes under its value: side by side they would need twice the width.
             text = estimate.text(DIGITS, sign=difference) if estimate else MISSING
-            texts.append(_markup(text.replace(" [", "\n[", 1)))
-        shown.add_row(_markup(_header(column)), *texts)
+            texts.append(markup(text.replace(" [", "\n[", 1)))
+        shown.add_row(markup(_header(column)), *texts)
     return shown
 
 
@@ -213,24 +213,5 @@ def _csv_numbers(estimate: Estimate | None) -> list[str]:
         repr(estimate.level),
         str(estimate.n_items),
         str(estimate.n_runs),
-        _plain(estimate.method),
+        plain(estimate.method),
     ]
-
-
-def _grid(headers: list[str], rows: Iterator[list[str]]) -> list[str]:
-    lines = ["| " + " | ".join(map(_escape, headers)) + " |", "|" + " --- |" + " ---: |" * (len(headers) - 1)]
-    return lines + ["| " + " | ".join(map(_escape, row)) + " |" for row in rows]
-
-
-def _escape(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return re.sub(r"([\\`*_<>|\[\]#&~])", r"\\\1", " ".join(text.split()))
-
-
-def _markup(text: str) -> str:
-    return text.replace("[", "\\[")
-
-
-def _plain(text: str) -> str:
-    """A name that a spreadsheet takes for text: a leading formula sign gets an apostrophe before it."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

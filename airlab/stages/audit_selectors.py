@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -9,8 +10,11 @@ import pyarrow.parquet as pq
 
 from airlab.schema.machine import Machine
 from airlab.schema.selection import Selecting
+from airlab.selection.audit import Association, Audit, Composition, Interval, Overlap, Remainder, audit
 from airlab.stages.score_measured_units import aligned
 from airlab.store.stage import Stage, Workdir
+
+_FILE = "audit.json"
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,6 @@ class AuditSelectors(Stage):
     """Of the bootstrap over documents behind the intervals."""
 
     def run(self, work: Workdir, machine: Machine) -> None:
-        from airlab.selection.audit import audit
-
         losses = pq.read_table(work.input(self.losses) / "losses.parquet")
         units, domain, n_tokens, base = (
             losses[name].to_numpy(zero_copy_only=False)
@@ -48,6 +50,19 @@ class AuditSelectors(Stage):
             "base_loss": base / n_tokens,
         }
         found = audit(units, domain, n_tokens, scores, confounds, self.selecting, self.resamples)
-        with work.writing("audit.json") as path:
+        with work.writing(_FILE) as path:
             path.write_text(json.dumps(asdict(found), indent=1, allow_nan=False) + "\n")
         work.note(selectors=len(scores), units=len(units))
+
+
+def read_audit(folder: Path) -> Audit:
+    """The audit in the stage's finished folder."""
+    found = json.loads((folder / _FILE).read_text())
+    return Audit(
+        n_units=found["n_units"],
+        associations=tuple(Association(**row) for row in found["associations"]),
+        remainders=tuple(Remainder(**row) for row in found["remainders"]),
+        intervals=tuple(Interval(**row) for row in found["intervals"]),
+        overlaps=tuple(Overlap(**row) for row in found["overlaps"]),
+        compositions=tuple(Composition(**row) for row in found["compositions"]),
+    )

@@ -1,0 +1,59 @@
+"""The audit's files on planted scores. After an intended change, run this file as a program."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from airlab.reporting.audit import AuditTable, render_audit, render_audit_csv
+from airlab.schema.selection import Selecting
+from airlab.selection.audit import audit
+
+FOLDER = Path(__file__).parent / "audit"
+UNITS = 60
+RESAMPLES = 20
+
+
+def table() -> AuditTable:
+    """Influence is long texts first, its opposite the other end, `=flat` says nothing."""
+    draw = np.random.Generator(np.random.PCG64(0))
+    length, repetition, noise = draw.permutation(UNITS), draw.permutation(UNITS), draw.permutation(UNITS)
+    influence = (2 * length + noise).astype(np.float64)
+    scores = {
+        "attention_influence": influence,
+        "influence_low": -influence,
+        "=flat": np.zeros(UNITS),
+    }
+    confounds = {"length": length.astype(np.float64), "repetition": repetition.astype(np.float64)}
+    found = audit(
+        np.array([f"u{i:02d}" for i in range(UNITS)], dtype=object),
+        np.array(["code" if i % 3 else "prose" for i in range(UNITS)], dtype=object),
+        10 + length.astype(np.int64),
+        scores,
+        confounds,
+        Selecting(share=0.2),
+        RESAMPLES,
+    )
+    return AuditTable("Golden audit", found, "attention_influence", RESAMPLES, ("Drawn with seed 0.",))
+
+
+@pytest.mark.parametrize(("name", "render"), [("audit.md", render_audit), ("audit.csv", render_audit_csv)])
+def test_audit_is_as_committed(name: str, render) -> None:
+    text = render(table())
+    golden = (FOLDER / name).read_bytes().decode()
+    if name.endswith(".md"):
+        assert text == golden
+        return
+    # The CSV is unrounded: the last digits belong to the CPU's arithmetic.
+    for line, expected in zip(text.splitlines(), golden.splitlines(), strict=True):
+        for cell, other in zip(line.split(","), expected.split(","), strict=True):
+            try:
+                assert float(cell) == pytest.approx(float(other), rel=1e-9, abs=1e-12)
+            except ValueError:
+                assert cell == other
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "audit.md").write_text(render_audit(table()), encoding="utf-8", newline="\n")
+    (FOLDER / "audit.csv").write_text(render_audit_csv(table()), encoding="utf-8", newline="")
