@@ -15,8 +15,8 @@ from rich.table import Table as RichTable
 from airlab.cli.bind import bind, to_plain
 from airlab.cli.outputs import open_store
 from airlab.errors import UserError
+from airlab.reporting.findings import print_findings, write_findings
 from airlab.reporting.lock import write_lock
-from airlab.reporting.render import print_table, write_table
 from airlab.reporting.tables import IncompleteTable
 from airlab.schema.base import Frozen
 from airlab.schema.machine import Machine
@@ -76,24 +76,24 @@ def table(config: DictConfig) -> None:
     _tabulate(module, bound, command, open_store())
 
 
-def cell_fingerprints(module: ModuleType, bound: Any) -> dict[str, str]:
-    """Every cell of an experiment, by name."""
-    return {cell.name: fingerprint(cell.evaluation) for cell in module.cells(bound)}
+def target_fingerprints(module: ModuleType, bound: Any) -> dict[str, str]:
+    """Every artifact that an experiment's results are read from, by name."""
+    return {name: fingerprint(stage) for name, stage in module.targets(bound).items()}
 
 
-def published_cells(name: str, scale: str) -> dict[str, str]:
-    """The cells that an experiment has at a scale when nothing is overridden."""
+def published_targets(name: str, scale: str) -> dict[str, str]:
+    """The artifacts behind an experiment's results at a scale when nothing is overridden."""
     from airlab.cli.main import configs_folder
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(configs_folder()), version_base="1.3"):
         module, bound, _ = open_experiment(compose("run", [f"experiment={name}", f"scale={scale}"]))
-    return cell_fingerprints(module, bound)
+    return target_fingerprints(module, bound)
 
 
 def _check_results(module: ModuleType, bound: Any, command: RunCommand) -> None:
     """Keep other configurations out of the folder of published tables, before any work is done."""
-    if command.results == PUBLISHED and cell_fingerprints(module, bound) != published_cells(
+    if command.results == PUBLISHED and target_fingerprints(module, bound) != published_targets(
         bound.name, bound.scale
     ):
         raise UserError(
@@ -103,12 +103,12 @@ def _check_results(module: ModuleType, bound: Any, command: RunCommand) -> None:
 
 
 def _plan(module: ModuleType, bound: Any, store: Store) -> Plan:
-    return Plan(store, [cell.evaluation for cell in module.cells(bound)])
+    return Plan(store, list(module.targets(bound).values()))
 
 
 def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store) -> None:
     try:
-        made = module.tabulate(bound, store, partial=command.partial)
+        made = module.find(bound, store, partial=command.partial)
     except IncompleteTable as error:
         raise UserError(
             f"the table is not complete: {error}; run `airlab run` first, or set partial=true."
@@ -121,17 +121,17 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
         # The folder appears whole: a table without its lock says nothing about where it came from.
         with written(folder) as temporary:
             temporary.mkdir(parents=True)
-            write_table(temporary, made)
+            write_findings(temporary, made)
             write_lock(
                 temporary,
-                cell_fingerprints(module, bound),
+                target_fingerprints(module, bound),
                 facts,
                 _wall_by_stage(plan, walls),
             )
             (temporary / "selections.json").write_text(
                 json.dumps(module.selections(bound, store), indent=1, sort_keys=True) + "\n"
             )
-    print_table(made)
+    print_findings(made)
     if not command.partial:
         print(f"written to {folder}")
 

@@ -9,6 +9,7 @@ from rich.markdown import Markdown
 from airlab.cli.bind import bind, to_plain
 from airlab.cli.published import published
 from airlab.errors import UserError
+from airlab.reporting.findings import pages
 from airlab.schema.base import Frozen
 
 
@@ -23,10 +24,10 @@ def run(config: DictConfig) -> None:
     command = bind(ReportCommand, to_plain(config))
     console = Console()
     for folder, lock in published(Path(command.results)).items():
-        table = folder / "table.md"
-        if not table.is_file():
-            raise UserError(f"{table} does not exist; restore it or write the table again.")
-        console.print(Markdown(table.read_text()))
+        for page in (folder / name for name in pages(lock.cells)):
+            if not page.is_file():
+                raise UserError(f"{page} does not exist; restore it or write the table again.")
+            console.print(Markdown(page.read_text(encoding="utf-8")))
         facts = lock.provenance
         console.print(
             f"made on {facts.get('cpu', 'an unknown CPU')}, {facts.get('cores', '?')} cores, in "

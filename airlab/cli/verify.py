@@ -7,7 +7,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from airlab.cli.bind import bind, to_plain
-from airlab.cli.experiment import published_cells
+from airlab.cli.experiment import published_targets
 from airlab.cli.main import configs_folder
 from airlab.cli.overrides import explain
 from airlab.cli.published import published
@@ -24,7 +24,7 @@ class VerifyCommand(Frozen):
 def differences(locked: Mapping[str, str], experiment: str, scale: str) -> list[str]:
     """Names of a table's cells whose fingerprints no longer follow from the configuration."""
     try:
-        expected = published_cells(experiment, scale)
+        expected = published_targets(experiment, scale)
     except HydraException as error:
         raise UserError(f"{experiment}/{scale}: {explain(error, configs_folder(), 'run')}") from error
     return sorted(name for name in expected.keys() | locked.keys() if expected.get(name) != locked.get(name))

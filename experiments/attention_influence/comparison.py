@@ -1,0 +1,226 @@
+"""Targets trained on what selectors take of one corpus: arms, their cells, and the table over them.
+
+What every experiment on AttentionInfluence's selection shares; hypotheses and the choice of arms are its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
+
+import pyarrow.parquet as pq
+from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny, model_validator
+
+from airlab.errors import UserError
+from airlab.evaluation.records import Record, read_records
+from airlab.reporting.tables import Column, Row, Table, TableSpec, build_table
+from airlab.schema.base import Frozen
+from airlab.schema.corpus import Corpus, PoolCorpus
+from airlab.schema.evaluation import METRICS, EvaluationSpec, HarnessSpec, PlannedTask, TaskSpec
+from airlab.schema.heads import Detection, Masking, Probes
+from airlab.schema.mixture import MixtureSpec
+from airlab.schema.models import ModelSource
+from airlab.schema.scoring import Scoring
+from airlab.schema.selection import Selecting
+from airlab.schema.training import TargetModel, Training
+from airlab.selection.selectors import make_selector
+from airlab.selection.selectors.base import SelectorBase
+from airlab.stages.build_mixture import BuildMixture, TokenizeCorpus
+from airlab.stages.build_tasks import BuildTasks
+from airlab.stages.detect_heads import DetectHeads
+from airlab.stages.evaluate import Evaluate
+from airlab.stages.inputs import corpus_stage, model_input
+from airlab.stages.measure_losses import MeasureLosses
+from airlab.stages.pretrain import Pretrain
+from airlab.stages.score_measured_units import score_stage
+from airlab.stages.select_units import SelectUnits
+from airlab.stages.train_tokenizer import TrainTokenizer
+from airlab.store.stage import Stage
+from airlab.store.store import Store
+
+BASELINE = "full_pool"
+CONTROL = "random"
+_UNITS = {
+    "bits_per_byte": "bits/byte",
+    "answer_nats": "nats/byte of the answer",
+    "margin": "margin in nats/byte",
+}
+
+
+class Comparison(Frozen):
+    """What the configuration of every such experiment holds."""
+
+    TITLE: ClassVar[str]
+    """Of the table; the scale is added."""
+    scale: str
+    corpus: Corpus = Field(discriminator="kind")
+    model: ModelSource = Field(discriminator="kind")
+    probes: Probes
+    detection: Detection
+    masking: Masking
+    scoring: Scoring
+    selectors: dict[str, Annotated[SerializeAsAny[SelectorBase], BeforeValidator(make_selector)]]
+    selecting: Selecting
+    mixture: MixtureSpec
+    target: TargetModel
+    training: Training
+    evaluation: EvaluationSpec
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    evaluation_batch_size: PositiveInt
+
+    @model_validator(mode="after")
+    def _arms_are_comparable(self) -> Self:
+        if CONTROL not in self.selectors:
+            raise ValueError(f"selectors must have {CONTROL}, which every other is compared with")
+        if BASELINE in self.selectors:
+            raise ValueError(f"{BASELINE} is the arm without a selection and cannot be a selector's name")
+        return self
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One target: an arm and a seed."""
+
+    variant: str
+    seed: int
+    evaluation: Evaluate
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}/seed-{self.seed}"
+
+
+def losses_stage(config: Comparison) -> MeasureLosses:
+    """The expensive half: heads found and every document measured."""
+    corpus, model = corpus_stage(config.corpus), model_input(config.model)
+    heads = DetectHeads(model, corpus, config.probes, config.detection)
+    return MeasureLosses(model, heads, config.masking, corpus, config.scoring)
+
+
+def cells(config: Comparison) -> tuple[Cell, ...]:
+    """Every arm and seed, baseline first: what runs, and what the table expects.
+
+    Raises:
+        UserError: parts that do not go together, found before anything runs.
+    """
+    if isinstance(config.evaluation, TaskSpec) and not isinstance(config.corpus, PoolCorpus):
+        raise UserError(
+            "the local tasks are made of held-out text, which only the pool has; "
+            "use corpus=pool or evaluation=paper."
+        )
+    losses = losses_stage(config)
+    corpus = losses.corpus
+    tokenizer = _target_tokenizer(config, losses)
+    tokenized = TokenizeCorpus(corpus, tokenizer)
+    tasks = (
+        config.evaluation
+        if isinstance(config.evaluation, HarnessSpec)
+        else BuildTasks(corpus, config.evaluation, seed=0)
+    )
+    found = []
+    for variant, selector in {BASELINE: None, **config.selectors}.items():
+        for seed in config.seeds:
+            selection = None
+            if selector is not None:
+                scores = score_stage(losses, selector, seed, config.selectors)
+                selection = SelectUnits(scores, config.selecting)
+            mixture = BuildMixture(
+                tokenized,
+                selection,
+                config.mixture,
+                budget_tokens=config.training.budget_tokens,
+                context=config.target.context,
+                seed=seed,
+            )
+            checkpoint = Pretrain(mixture, tokenizer, config.target, config.training, seed)
+            evaluation = Evaluate(checkpoint, tasks, seed, config.evaluation_batch_size)
+            found.append(Cell(variant, seed, evaluation))
+    return tuple(found)
+
+
+def cell_stages(config: Comparison) -> dict[str, Stage]:
+    """The stages behind the table, by the names that its lock gives them."""
+    return {cell.name: cell.evaluation for cell in cells(config)}
+
+
+def _target_tokenizer(config: Comparison, losses: MeasureLosses) -> Stage:
+    if config.target.vocabulary == "selector":
+        if not isinstance(losses.model, Stage):
+            raise UserError(
+                "target.vocabulary=selector needs a model from a package, a hub or a GGUF file; "
+                "give the target a vocabulary of its own, target.vocabulary=4096, say."
+            )
+        return losses.model
+    return TrainTokenizer(losses.corpus, config.target.vocabulary)
+
+
+def table_spec(config: Comparison) -> TableSpec:
+    """Rows, columns and the composite, known before any result."""
+    columns = []
+    for task in config.evaluation.planned():
+        metric = _shown(task)
+        higher = METRICS.get(metric, True)
+        columns.append(Column(task.name, metric, higher, _label(task.name, metric)))
+    return TableSpec(
+        title=f"{config.TITLE}, scale {config.scale}",
+        rows=(Row(BASELINE, "full pool"), *(Row(v, v.replace("_", " ")) for v in config.selectors)),
+        columns=tuple(columns),
+        seeds=config.seeds,
+        reference=CONTROL,
+        baseline=BASELINE,
+        notes=(
+            f"Every arm trains on {config.training.budget_tokens:,} tokens; selectors take "
+            f"{config.selecting.share:.0%} of the {config.selecting.unit} "
+            f"({'within each domain' if config.selecting.scope == 'domain' else 'of the whole pool'}) "
+            f"and the mixture is {config.mixture.kind}.",
+        ),
+    )
+
+
+def _label(task: str, metric: str) -> str:
+    words = task.removeprefix(f"{metric}_").replace("_", " ")
+    return f"{words}, {_UNITS.get(metric, metric)}"
+
+
+def _shown(task: PlannedTask) -> str:
+    """The metric a small target can move: likelihood before accuracy.
+
+    Where the context holds all the choices, the margin over the wrong ones: a target that merely
+    learned which words are frequent gives the right one more likelihood, but no margin.
+    """
+    preferred = ("margin",) if task.name == "key_retrieval" else ("bits_per_byte", "answer_nats")
+    return next((metric for metric in preferred if metric in task.metrics), task.metrics[0])
+
+
+def tabulate(config: Comparison, store: Store, *, partial: bool = False) -> Table:
+    """The table from finished cells; looks each one up by fingerprint.
+
+    Raises:
+        IncompleteTable: a cell has no result and `partial` is off.
+    """
+    records: dict[str, list[Record]] = {}
+    for cell in cells(config):
+        folder = store.find(cell.evaluation)
+        if folder is not None:
+            records.setdefault(cell.variant, []).extend(read_records(folder / "records.parquet"))
+    return build_table(table_spec(config), records, partial=partial)
+
+
+def selections(config: Comparison, store: Store) -> Mapping[str, Mapping[str, Any]]:
+    """What each selector took, at the first seed: documents and tokens by domain."""
+    told: dict[str, Mapping[str, Any]] = {}
+    for cell in cells(config):
+        mixture = cell.evaluation.checkpoint.mixture  # type: ignore[attr-defined]
+        if mixture.selection is None or cell.variant in told:
+            continue
+        folder = store.find(mixture.selection)
+        if folder is not None:
+            table = (
+                pq.read_table(folder / "selection.parquet")
+                .group_by("domain")
+                .aggregate([("n_tokens", "sum"), ("n_tokens", "count")])
+            )
+            told[cell.variant] = {
+                row["domain"]: {"documents": row["n_tokens_count"], "tokens": row["n_tokens_sum"]}
+                for row in table.sort_by("domain").to_pylist()
+            }
+    return told
