@@ -389,7 +389,7 @@ def test_an_unknown_command_lists_the_known(airlab: Airlab) -> None:
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("experiment=nonesuch", "there is no experiment 'nonesuch'; known are attention_influence/main"),
+        ("experiment=nonesuch", "there is no experiment 'nonesuch'; known are attention_influence/controls"),
         ("scale=galaxy", "there is no scale 'galaxy'; known are laptop, smoke"),
         ("seeds=[]", "seeds"),
         ("seeds=3", "seeds=3"),

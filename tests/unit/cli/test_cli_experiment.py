@@ -9,14 +9,16 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from airlab.cli import experiment as commands
-from airlab.cli.experiment import open_experiment
+from airlab.cli.experiment import open_experiment, published_targets
 from airlab.cli.main import configs_folder
 from airlab.errors import UserError
+from airlab.reporting.findings import AUDIT
 from airlab.reporting.lock import LOCK, write_lock
 from airlab.store.fingerprint import fingerprint
 from tests.unit.cli.conftest import Airlab
 
 NAME = "attention_influence/main"
+AUDITED = "attention_influence/controls"
 
 
 @pytest.fixture
@@ -61,8 +63,9 @@ def test_a_plan_says_what_would_run_and_runs_nothing(airlab: Airlab, tmp_path: P
     assert not (tmp_path / "store").exists()
 
 
-def test_a_table_of_nothing_says_what_is_missing(airlab: Airlab) -> None:
-    answer = airlab("table", "scale=smoke")
+@pytest.mark.parametrize("name", [NAME, AUDITED])
+def test_a_table_of_nothing_says_what_is_missing(airlab: Airlab, name: str) -> None:
+    answer = airlab("table", f"experiment={name}", "scale=smoke")
     assert answer.code == 2
     assert "the table is not complete" in answer.sentence and "airlab run" in answer.sentence
     assert list(Path().iterdir()) == []
@@ -110,6 +113,25 @@ def test_a_lock_at_a_place_that_names_no_experiment(airlab: Airlab, results: Pat
     (results / NAME / "smoke").rename(results / NAME / "galaxy")
     answer = airlab("verify", f"results={results}")
     assert answer.code == 2 and "there is no scale 'galaxy'" in answer.sentence
+
+
+def test_an_audit_is_verified_and_shown_like_the_table(airlab: Airlab, tmp_path: Path) -> None:
+    folder = tmp_path / "results" / AUDITED / "smoke"
+    folder.mkdir(parents=True)
+    (folder / "table.md").write_text("# the table\n")
+    targets = published_targets(AUDITED, "smoke")
+    write_lock(folder, targets, {}, {})
+    answer = airlab("verify", f"results={tmp_path / 'results'}")
+    assert (answer.code, answer.out) == (0, f"{AUDITED} at scale smoke: current\n")
+    unaudited = airlab("report", f"results={tmp_path / 'results'}")
+    assert unaudited.code == 2 and "audit.md" in unaudited.sentence
+    (folder / "audit.md").write_text("# the audit\n")
+    shown = airlab("report", f"results={tmp_path / 'results'}")
+    assert shown.code == 0 and shown.out.index("the table") < shown.out.index("the audit")
+    write_lock(folder, targets | {AUDIT: "0" * 64}, {}, {})
+    answer = airlab("verify", f"results={tmp_path / 'results'}")
+    assert answer.code == 2
+    assert answer.out == f"{AUDITED} at scale smoke: out of date in 1 cells, first audit\n"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"cells": {}}', '{"cells": {}, "wall_s": {}, "colour": 1}'])

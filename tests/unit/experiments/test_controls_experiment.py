@@ -1,0 +1,116 @@
+"""The controls: what their plan shares, what their audit is of, and that nothing is shown without it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from airlab.cli.experiment import open_experiment, target_fingerprints
+from airlab.cli.main import configs_folder
+from airlab.errors import UserError
+from airlab.reporting.findings import AUDIT
+from airlab.reporting.tables import IncompleteTable
+from airlab.store.fingerprint import fingerprint
+from airlab.store.plan import Plan
+from airlab.store.store import Store
+from experiments.attention_influence import controls
+
+NAME = "attention_influence/controls"
+MASKS = 3
+"""Retrieval heads, random heads, zeroed retrieval heads: each costs a pass."""
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Any]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(configs_folder()), version_base="1.3"):
+        yield lambda *overrides: open_experiment(compose("run", [f"experiment={NAME}", *overrides]))[1]
+
+
+def names(config: controls.Config) -> list[str]:
+    targets = list(controls.targets(config).values())
+    return [stage.name for stage in Plan(Store(Path("nowhere")), targets).order]
+
+
+@pytest.mark.parametrize("more", [(), ("seeds=[0,1,2,3]",), ("+selector@selectors.entropy_too=entropy",)])
+def test_the_audit_is_planned_once_and_shares_what_the_arms_need(opened: Any, more: tuple[str, ...]) -> None:
+    planned = names(opened(*more))
+    for once in ("audit_selectors", "measure_text", "build_pool", "detect_heads", "prepare_model"):
+        assert planned.count(once) == 1, once
+    assert planned.count("measure_losses") == MASKS
+
+
+def test_another_draw_of_heads_is_one_pass_more(opened: Any) -> None:
+    config = opened("+selector@selectors.random_heads_1=random_heads", "selectors.random_heads_1.draw=1")
+    assert names(config).count("measure_losses") == MASKS + 1
+
+
+def test_the_audit_is_of_the_scores_that_the_first_seeds_targets_are_trained_on(opened: Any) -> None:
+    config = opened()
+    audit = controls.audit_stage(config)
+    audited = {name: fingerprint(stage) for name, stage in zip(audit.names, audit.scores, strict=True)}
+    for cell in controls.cells(config):
+        selection = cell.evaluation.checkpoint.mixture.selection  # type: ignore[attr-defined]
+        if selection is not None and cell.seed == config.seeds[0]:
+            assert fingerprint(selection.scores) == audited.pop(cell.variant)
+    assert set(audited) == set(config.audited)
+
+
+def test_the_audit_is_locked_beside_the_cells(opened: Any) -> None:
+    config, other = opened(), opened("audit_resamples=301")
+    before, after = (target_fingerprints(controls, c) for c in (config, other))
+    assert set(before) == {AUDIT, *(cell.name for cell in controls.cells(config))}
+    assert {name for name in before if before[name] != after[name]} == {AUDIT}
+
+
+def test_what_is_only_audited_moves_no_target(opened: Any) -> None:
+    before, after = (
+        target_fingerprints(controls, opened(*more)) for more in ((), ("audited.loss_band.centre=0.3",))
+    )
+    assert {name for name in before if before[name] != after[name]} == {AUDIT}
+
+
+def test_the_laptop_pool_and_budget_are_the_controls_own_with_that_pool_only(opened: Any) -> None:
+    laptop, smoke = opened("scale=laptop"), opened("scale=smoke")
+    assert sum(laptop.corpus.pool.bytes_per_domain.values()) == 286_000
+    assert laptop.training.budget_tokens == 114_688 and len(laptop.seeds) == 3
+    assert sum(smoke.corpus.pool.bytes_per_domain.values()) == 66_000
+    assert opened("scale=laptop", "training.budget_tokens=2048").training.budget_tokens == 2048
+    assert opened("scale=laptop", "corpus=pool").training.budget_tokens == 294_912
+
+
+def test_a_corpus_of_ones_own_is_taken_as_it_is(opened: Any, tmp_path: Path) -> None:
+    (tmp_path / "docs.jsonl").write_text('{"text": "x y"}\n')
+    config = opened("scale=laptop", "corpus=local", f"corpus.path={tmp_path / 'docs.jsonl'}")
+    assert config.corpus.kind == "local"
+
+
+def test_a_table_without_its_audit_is_refused(
+    opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controls, "tabulate", lambda config, store, *, partial: "the table")
+    store = Store(tmp_path / "store")
+    with pytest.raises(IncompleteTable, match="confound audit"):
+        controls.find(opened("scale=smoke"), store)
+    found = controls.find(opened("scale=smoke"), store, partial=True)
+    assert (found.table, found.audit) == ("the table", None)
+
+
+def test_targets_without_results_are_refused(opened: Any, tmp_path: Path) -> None:
+    with pytest.raises(IncompleteTable, match="random_heads x "):
+        controls.find(opened("scale=smoke"), Store(tmp_path / "store"))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("~selectors.attention_influence", "selectors must have attention_influence"),
+        ("+selector@audited.random_heads=random_heads", "leave random_heads out of audited"),
+    ],
+)
+def test_an_audit_that_makes_no_sense_is_refused(opened: Any, override: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        opened(override)
