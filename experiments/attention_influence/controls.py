@@ -39,11 +39,11 @@ selects nearly what influence selects (a Jaccard index above one half; chance is
 
 Time at laptop scale, estimated from the main table's runs on two CPU cores, not measured yet. There a pass
 over 234,000 tokens took 6.7 minutes, so three masks (retrieval heads, random heads, zeroed heads) would take
-20. The pool therefore has two fifths of every domain's bytes, some 94,000 tokens: 3 x 2.7 = 8.0 minutes. Ten
-arms of three seeds train on 114,688 tokens, one pass over the pool and its selected fifth as in the main
-table, whose targets took 37 to 44 s for 294,912 tokens, 7 of them to start: 19 to 21 s each, together 9.3 to
-10.7 minutes. Their evaluation takes 12 s each, 6.0 minutes; pool, model and heads 1.4; the audit half a
-minute. In all 25 to 27 minutes, and an install of 1.4 before.
+20. The pool therefore has two fifths of every domain's bytes, 195 documents of 93,000 tokens: 3 x 2.7 = 8.0
+minutes. Ten arms of three seeds train on 122,880 tokens, one pass over the pool and its selected fifth as in
+the main table, whose targets took 37 to 44 s for 294,912 tokens, 7 of them to start: 20 to 22 s each, 9.8 to
+11.2 minutes together. Their evaluation takes 12 s each, 6.0 minutes; pool, model and heads 1.4; the audit up
+to a minute. In all 26 to 28 minutes, after an install of 1.4.
 """
 
 from typing import Annotated, ClassVar, Literal, Self

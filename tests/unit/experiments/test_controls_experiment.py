@@ -76,7 +76,7 @@ def test_what_is_only_audited_moves_no_target(opened: Any) -> None:
 def test_the_laptop_pool_and_budget_are_the_controls_own_with_that_pool_only(opened: Any) -> None:
     laptop, smoke = opened("scale=laptop"), opened("scale=smoke")
     assert sum(laptop.corpus.pool.bytes_per_domain.values()) == 286_000
-    assert laptop.training.budget_tokens == 114_688 and len(laptop.seeds) == 3
+    assert laptop.training.budget_tokens == 122_880 and len(laptop.seeds) == 3
     assert sum(smoke.corpus.pool.bytes_per_domain.values()) == 66_000
     assert opened("scale=laptop", "training.budget_tokens=2048").training.budget_tokens == 2048
     assert opened("scale=laptop", "corpus=pool").training.budget_tokens == 294_912
