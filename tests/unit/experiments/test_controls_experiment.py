@@ -35,6 +35,15 @@ def names(config: controls.Config) -> list[str]:
     return [stage.name for stage in Plan(Store(Path("nowhere")), targets).order]
 
 
+@pytest.mark.parametrize("scale", ["smoke", "laptop"])
+def test_every_arm_that_the_plan_names_is_trained(opened: Any, scale: str) -> None:
+    written = controls.__doc__ or ""
+    arms = {line.split("`")[1] for line in written.splitlines() if line.startswith("- `")}
+    config = opened(f"scale={scale}")
+    assert {cell.variant for cell in controls.cells(config)} == {"full_pool", "random", *arms}
+    assert len(arms) == 8 and "all nine arms compared" in " ".join(written.split())
+
+
 @pytest.mark.parametrize("more", [(), ("seeds=[0,1,2,3]",), ("+selector@selectors.entropy_too=entropy",)])
 def test_the_audit_is_planned_once_and_shares_what_the_arms_need(opened: Any, more: tuple[str, ...]) -> None:
     planned = names(opened(*more))
