@@ -98,6 +98,8 @@ def _merge(graph: fx.Graph) -> None:
         if len(products) < 2 or any((b is None) != (biases[0] is None) for b in biases):
             continue
         weights = [p.args[1] for p in products]
+        if any(w.op not in ("placeholder", "get_attr") for w in weights):
+            continue  # made on the way, perhaps after the first product
         sizes = [w.meta["example_value"].shape[0] for w in weights]
         with graph.inserting_before(products[0]):
             stacked = graph.call_function(torch.cat, (weights,))
@@ -108,6 +110,14 @@ def _merge(graph: fx.Graph) -> None:
         for product, part in zip(products, slices, strict=True):
             product.replace_all_uses_with(part)
     graph.eliminate_dead_code()
+
+
+def _last_use(node: Any, order: dict[Any, int]) -> int:
+    """Where a value is looked at for the last time, be it through a view: methods may return one."""
+    return max(
+        (max(order[u], _last_use(u, order) if u.op == "call_method" else -1) for u in node.users),
+        default=-1,
+    )
 
 
 def _accumulate(graph: fx.Graph) -> None:
@@ -121,7 +131,7 @@ def _accumulate(graph: fx.Graph) -> None:
                 _plain(product)
                 and _calls(residual, operator.add)  # made here, so it may be overwritten here
                 and residual.meta["example_value"].shape == node.meta["example_value"].shape
-                and max(order[user] for user in residual.users) == order[node]
+                and _last_use(residual, order) == order[node]
             ):
                 with graph.inserting_before(node):
                     graph.call_function(torch.ops.airlab.add_linear_.default, (residual, *product.args[:2]))

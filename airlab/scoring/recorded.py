@@ -5,7 +5,7 @@ run them; a graph launches them at once. And since every pass has the same shape
 compute it: what a sequence is packed with does not change its losses, not even by rounding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +15,7 @@ from airlab.kernels.varlen_attention import QUERY_BLOCKS, query_tiles
 from airlab.models.attention import Layout
 from airlab.models.load import CausalLM
 from airlab.models.packed import Reference, positions_of, run_layout
+from airlab.progress import announce
 from airlab.scoring.projection import position_losses
 
 _FILLER = 128
@@ -47,12 +48,20 @@ class RecordedPass:
             states = run_layout(lm, self._tokens, self._positions, layout, two_rows=True)
             return position_losses(projection, states, self._tokens.roll(-1))
 
+        self._compute = compute
+        self._graph: torch.cuda.CUDAGraph | None = None
         with torch.inference_mode():
             stream = torch.cuda.Stream(lm.device)
             with torch.cuda.stream(stream):
                 for _ in range(2):  # the first run compiles, and nothing may compile while recording
                     compute()
+                waits = _waits(compute)
             stream.synchronize()
+            if waits:
+                announce(
+                    "this model makes the CPU wait for the GPU within a pass: scoring without recording it"
+                )
+                return
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph, stream=stream):
                 self._columns = compute()
@@ -78,11 +87,29 @@ class RecordedPass:
             # Tiles left over from a pass with more of them must not run again.
             target[len(values) :].zero_()
             target[: len(values)].copy_(torch.from_numpy(values).pin_memory(), non_blocking=True)
-        self._graph.replay()
-        columns = self._columns.to("cpu", non_blocking=True)
+        if self._graph is None:
+            columns = self._compute()
+        else:
+            self._graph.replay()
+            columns = self._columns
+        columns = columns.to("cpu", non_blocking=True)
         done = torch.cuda.Event()
         done.record()
         return lengths, columns, done
+
+
+def _waits(compute: Callable[[], object]) -> bool:
+    """Whether a pass makes the host wait, as routing tokens to experts may: that cannot be recorded."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        compute()
+    except RuntimeError as error:
+        if "synchronizing" not in str(error):
+            raise
+        return True
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return False
 
 
 @lru_cache(maxsize=1)

@@ -61,11 +61,19 @@ def test_in_bfloat16_rewrites_lose_no_more_than_the_plain_model(graphs):
         assert sum("linear" in name for name in names) == 3, "merged projections, output, accumulation"
 
 
-def test_the_old_residual_is_kept_where_something_else_needs_it():
-    def layer(x, weight):
-        total = x + 1
-        return total + torch.nn.functional.linear(x, weight), total * 2
+def used_again(x, weight):
+    total = x + 1
+    return total + torch.nn.functional.linear(x, weight), total * 2
 
+
+def used_through_a_view(x, weight):
+    total = x + 1
+    seen = total.view(-1)
+    return total + torch.nn.functional.linear(x, weight), seen * 2
+
+
+@pytest.mark.parametrize("layer", [used_again, used_through_a_view])
+def test_the_old_residual_is_kept_where_something_else_needs_it(layer):
     seen = []
 
     def backend(module, inputs):
@@ -78,3 +86,14 @@ def test_the_old_residual_is_kept_where_something_else_needs_it():
     for a, b in zip(ours, layer(x, weight), strict=True):
         torch.testing.assert_close(a, b)
     assert not any("add_linear_" in str(node.target) for node in seen[0].graph.nodes)
+
+
+def test_weights_made_on_the_way_are_not_merged():
+    def layer(x, weight):
+        first = torch.nn.functional.linear(x, weight)
+        return first + torch.nn.functional.linear(x, weight * first.sum())
+
+    torch._dynamo.reset()
+    x, weight = torch.randn(3, 4), torch.randn(4, 4)
+    fast = torch.compile(layer, backend=lambda module, inputs: compiled.rewrite(module).forward)
+    torch.testing.assert_close(fast(x, weight), layer(x, weight))
