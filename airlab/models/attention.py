@@ -11,7 +11,7 @@ T packed tokens, D head size.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +20,8 @@ from typing import Any, Literal
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+
+from airlab.models.device import to_device
 
 NAME = "airlab"
 """What a model's `attn_implementation` must be for this function to be called."""
@@ -54,23 +56,22 @@ _LAYER: ContextVar[int] = ContextVar("airlab_attention_layer")
 
 
 @contextmanager
-def attention_layout(layout: Layout) -> Iterator[None]:
+def _holding(variable: ContextVar[Any], value: object) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def attention_layout(layout: Layout) -> AbstractContextManager[None]:
     """Apply a layout to every forward pass inside the block, and to none outside."""
-    token = _LAYOUT.set(layout)
-    try:
-        yield
-    finally:
-        _LAYOUT.reset(token)
+    return _holding(_LAYOUT, layout)
 
 
-@contextmanager
-def inside_layer(layer: int) -> Iterator[None]:
+def inside_layer(layer: int) -> AbstractContextManager[None]:
     """Say which layer runs, for compiled layers: all of a kind share one program."""
-    token = _LAYER.set(layer)
-    try:
-        yield
-    finally:
-        _LAYER.reset(token)
+    return _holding(_LAYER, layer)
 
 
 def _attend_segment(
@@ -123,7 +124,7 @@ def _attend_one_by_one(
 def _tiles(lengths: tuple[int, ...], block: int, device: torch.device) -> torch.Tensor:
     from airlab.kernels.varlen_attention import query_tiles
 
-    return torch.from_numpy(query_tiles(lengths, block)).pin_memory().to(device, non_blocking=True)
+    return to_device(query_tiles(lengths, block), device)
 
 
 def _attend_at_once(

@@ -1,5 +1,6 @@
 """Putting the machine's settings into effect."""
 
+import numpy as np
 import torch
 
 from airlab.errors import UserError
@@ -26,3 +27,9 @@ def use_device(machine: Machine) -> str:
     else:
         use_fast_exact_float32()
     return machine.device
+
+
+def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A copy on the device; the host does not wait for a GPU."""
+    host = torch.from_numpy(values)
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host

@@ -17,7 +17,7 @@ What each step would catch:
   that the doubling of rows misses.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -29,8 +29,9 @@ from transformers.masking_utils import eager_mask
 
 from airlab.errors import UserError
 from airlab.models import attention
+from airlab.models.device import to_device
 from airlab.models.load import CausalLM
-from airlab.models.packed import Reference, hidden_states
+from airlab.models.packed import Reference, hidden_states, positions_of
 
 _LENGTHS = (7, 1, 21, 11)
 """Tokens of the packed sequences: ragged, one of a single token, one longer than a tiny window."""
@@ -175,10 +176,6 @@ def _states(lm: CausalLM, tokens: torch.Tensor, positions: torch.Tensor) -> torc
     return decoder(
         input_ids=tokens[None], position_ids=positions[None], attention_mask=None, use_cache=False
     ).last_hidden_state[0]
-
-
-def _positions(lengths: Sequence[int], device: torch.device) -> torch.Tensor:
-    return torch.cat([torch.arange(n, device=device) for n in lengths])
 
 
 def _relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
@@ -366,7 +363,7 @@ def _check(lm: CausalLM, longest: int) -> None:
     count = sum(_LENGTHS)
     # Spread over the vocabulary; the numbers mean nothing.
     tokens = (torch.arange(count, device=lm.device) * 7919 + 13) % lm.geometry.vocabulary
-    positions = _positions(_LENGTHS, lm.device)
+    positions = to_device(positions_of(_LENGTHS), lm.device)
     record, states, logits, influence, probe = _gradients_and_logits(lm, tokens, positions)
     _check_interface(lm, record)
     ours = lm.model.get_output_embeddings()(states)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from airlab.models.attention import Layout, MaskMode, Observer, attention_layout
+from airlab.models.device import to_device
 from airlab.models.geometry import decoder_layers
 from airlab.models.load import CausalLM
 
@@ -36,12 +37,6 @@ def _double(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
         return (torch.cat([args[0], args[0]]), *args[1:]), kwargs
     hidden = kwargs["hidden_states"]
     return args, {**kwargs, "hidden_states": torch.cat([hidden, hidden])}
-
-
-def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
-    """A copy on the device; the host does not wait for a GPU."""
-    host = torch.from_numpy(values)
-    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
 
 
 @torch.inference_mode()
