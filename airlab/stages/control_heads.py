@@ -29,8 +29,8 @@ class ControlHeads(Stage):
         return f"draw-{self.draw}"
 
     def run(self, work: Workdir, machine: Machine) -> None:
+        from airlab.heads.control import same_layer_heads
         from airlab.heads.ranking import read_ranking
-        from airlab.selection.control_heads import same_layer_heads
 
         path = self.heads.path if isinstance(self.heads, Files) else work.input(self.heads) / "heads.json"
         ranking = read_ranking(path)

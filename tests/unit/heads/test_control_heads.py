@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from airlab.selection.control_heads import same_layer_heads
+from airlab.heads.control import same_layer_heads
 
 MASKED = [(1, 0), (1, 4), (3, 2), (7, 8), (7, 1), (7, 3)]
 
