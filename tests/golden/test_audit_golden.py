@@ -8,6 +8,7 @@ import pytest
 from airlab.reporting.audit import AuditTable, render_audit, render_audit_csv
 from airlab.schema.selection import Selecting
 from airlab.selection.audit import audit
+from tests.golden.csv_cells import assert_same_cells
 
 FOLDER = Path(__file__).parent / "audit"
 UNITS = 60
@@ -43,14 +44,8 @@ def test_audit_is_as_committed(name: str, render) -> None:
     golden = (FOLDER / name).read_bytes().decode()
     if name.endswith(".md"):
         assert text == golden
-        return
-    # The CSV is unrounded: the last digits belong to the CPU's arithmetic.
-    for line, expected in zip(text.splitlines(), golden.splitlines(), strict=True):
-        for cell, other in zip(line.split(","), expected.split(","), strict=True):
-            try:
-                assert float(cell) == pytest.approx(float(other), rel=1e-9, abs=1e-12)
-            except ValueError:
-                assert cell == other
+    else:
+        assert_same_cells(text, golden)
 
 
 if __name__ == "__main__":

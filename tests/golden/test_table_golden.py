@@ -8,6 +8,7 @@ from airlab.evaluation.records import Record
 from airlab.randomness import generator
 from airlab.reporting.render import render_csv, render_markdown
 from airlab.reporting.tables import Column, Row, Table, TableSpec, build_table
+from tests.golden.csv_cells import assert_same_cells
 
 FOLDER = Path(__file__).parent / "table"
 
@@ -50,14 +51,8 @@ def test_table_is_as_committed(name: str, render) -> None:
     golden = (FOLDER / name).read_bytes().decode()
     if name.endswith(".md"):
         assert text == golden
-        return
-    # The CSV is unrounded: the last digits belong to the CPU's arithmetic.
-    for line, expected in zip(text.splitlines(), golden.splitlines(), strict=True):
-        for cell, other in zip(line.split(","), expected.split(","), strict=True):
-            try:
-                assert float(cell) == pytest.approx(float(other), rel=1e-9)
-            except ValueError:
-                assert cell == other
+    else:
+        assert_same_cells(text, golden)
 
 
 if __name__ == "__main__":
