@@ -126,7 +126,7 @@ _Number = float | int | None
 
 def _quantities(table: AuditTable) -> Iterator[tuple[str, str, str, _Number, _Number, _Number]]:
     audit = table.audit
-    ends = {(i.selector, i.confound, i.statistic): (i.low, i.high) for i in audit.intervals}
+    ends = _ends(audit)
     values = _values(audit)
     for statistic, _ in _CORRELATIONS:
         for selector in table.selectors:
@@ -147,6 +147,10 @@ def _quantities(table: AuditTable) -> Iterator[tuple[str, str, str, _Number, _Nu
         yield part.selector, "mean_tokens", part.domain, part.mean_tokens, None, None
 
 
+def _ends(audit: Audit) -> dict[tuple[str, str, Statistic], tuple[float | None, float | None]]:
+    return {(i.selector, i.confound, i.statistic): (i.low, i.high) for i in audit.intervals}
+
+
 def _values(audit: Audit) -> dict[tuple[str, str, Statistic], float | None]:
     values: dict[tuple[str, str, Statistic], float | None] = {}
     for found in audit.associations:
@@ -164,7 +168,7 @@ def _confounds(audit: Audit) -> tuple[str, ...]:
 
 def _correlations(table: AuditTable) -> Iterator[Section]:
     audit = table.audit
-    ends = {(i.selector, i.confound, i.statistic): (i.low, i.high) for i in audit.intervals}
+    ends = _ends(audit)
     values = _values(audit)
     confounds = _confounds(audit)
     for statistic, title in _CORRELATIONS:

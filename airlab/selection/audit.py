@@ -160,16 +160,15 @@ def associations(
     domain: np.ndarray, scores: Mapping[str, np.ndarray], confounds: Mapping[str, np.ndarray]
 ) -> tuple[Association, ...]:
     """Every selector with every confound."""
-    return tuple(
-        Association(
-            selector,
-            confound,
-            correlation(rankdata(score), rankdata(values)),
-            correlation(ranks_within(domain, score), ranks_within(domain, values)),
-        )
-        for selector, score in scores.items()
-        for confound, values in confounds.items()
-    )
+    ranked = {name: (rankdata(values), ranks_within(domain, values)) for name, values in confounds.items()}
+    found = []
+    for selector, score in scores.items():
+        ranks, within = rankdata(score), ranks_within(domain, score)
+        for confound, (other, other_within) in ranked.items():
+            found.append(
+                Association(selector, confound, correlation(ranks, other), correlation(within, other_within))
+            )
+    return tuple(found)
 
 
 def remainder(
