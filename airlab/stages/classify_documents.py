@@ -34,10 +34,8 @@ class ClassifyDocuments(Stage):
         from airlab.models.device import use_device
         from airlab.scoring.classifier import classifier_scores, load_classifier
 
-        with (
-            pq.ParquetFile(work.input(self.corpus) / "documents.parquet") as documents,
-            progress("classifying", "documents", documents.metadata.num_rows) as advance,
-        ):
+        with pq.ParquetFile(work.input(self.corpus) / "documents.parquet") as documents:
+            total = documents.metadata.num_rows
             names = [f"shards/{group:06d}.parquet" for group in range(documents.num_row_groups)]
             if not work.has("scores.parquet"):
                 classifier = load_classifier(
@@ -46,19 +44,19 @@ class ClassifyDocuments(Stage):
                     max_tokens=self.max_tokens,
                     device=use_device(machine),
                 )
-                for group, name in enumerate(names):
-                    rows = documents.read_row_group(group, columns=["unit_id", "text"])
-                    if work.has(name):
-                        advance(rows.num_rows)
-                        continue
-                    scores = classifier_scores(
-                        classifier, rows["text"].to_pylist(), machine.tokens_per_batch, advance
-                    )
-                    found = pa.table([rows["unit_id"], pa.array(scores)], schema=SCHEMA)
-                    with work.writing(name) as path:
-                        pq.write_table(found, path)
+                missing = {group: name for group, name in enumerate(names) if not work.has(name)}
+                rest = sum(documents.metadata.row_group(group).num_rows for group in missing)
+                with progress("classifying", "documents", total, before=total - rest) as advance:
+                    for group, name in missing.items():
+                        rows = documents.read_row_group(group, columns=["unit_id", "text"])
+                        scores = classifier_scores(
+                            classifier, rows["text"].to_pylist(), machine.tokens_per_batch, advance
+                        )
+                        found = pa.table([rows["unit_id"], pa.array(scores)], schema=SCHEMA)
+                        with work.writing(name) as path:
+                            pq.write_table(found, path)
                 with work.writing("scores.parquet") as path, pq.ParquetWriter(path, SCHEMA) as writer:
                     for name in names:
                         writer.write_table(pq.read_table(work.path(name)))
-            work.note(documents=documents.metadata.num_rows)
+            work.note(documents=total)
         shutil.rmtree(work.path("shards"), ignore_errors=True)
