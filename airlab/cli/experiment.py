@@ -127,6 +127,7 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
                 target_fingerprints(module, bound),
                 facts,
                 _wall_by_stage(plan, walls),
+                made.names,
             )
             (temporary / "selections.json").write_text(
                 json.dumps(module.selections(bound, store), indent=1, sort_keys=True) + "\n"

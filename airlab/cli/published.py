@@ -21,7 +21,7 @@ def published(root: Path) -> dict[Path, Lock]:
 def _read(path: Path) -> Lock:
     try:
         return read_lock(path.parent)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} is not a table's lock ({error}); restore it or write the table again."
         ) from None

@@ -9,7 +9,6 @@ from rich.markdown import Markdown
 from airlab.cli.bind import bind, to_plain
 from airlab.cli.published import published
 from airlab.errors import UserError
-from airlab.reporting.findings import pages
 from airlab.schema.base import Frozen
 
 
@@ -24,7 +23,7 @@ def run(config: DictConfig) -> None:
     command = bind(ReportCommand, to_plain(config))
     console = Console()
     for folder, lock in published(Path(command.results)).items():
-        for page in (folder / name for name in pages(lock.cells)):
+        for page in (folder / f"{name}.md" for name in lock.pages):
             if not page.is_file():
                 raise UserError(f"{page} does not exist; restore it or write the table again.")
             console.print(Markdown(page.read_text(encoding="utf-8")))

@@ -1,24 +1,20 @@
-"""The confound audit as Markdown, CSV and on the terminal."""
+"""The confound audit as a page."""
 
-import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table as RichTable
-
-from airlab.reporting.formats import escape, grid, markup, plain
+from airlab.reporting.pages import Page, Section, numbers
 from airlab.selection.audit import Audit, Statistic
 from airlab.stats.estimate import Estimate
+
+AUDIT = "audit"
+"""The page's name, and that of its artifact in a lock, beside the cells'."""
 
 UNKNOWN = "unknown"
 LEVEL = 0.95
 """Of the audit's intervals."""
 
 _DIGITS = 2
-_CSV_HEADER = ("selector", "quantity", "against", "value", "low", "high")
 _CORRELATIONS: tuple[tuple[Statistic, str], ...] = (
     ("spearman", "Spearman correlation with confounds, over all documents"),
     ("within_domain", "Spearman correlation with confounds, of ranks within domains"),
@@ -51,52 +47,22 @@ class AuditTable:
         return tuple(remainder.selector for remainder in self.audit.remainders)
 
 
-@dataclass(frozen=True)
-class Section:
-    """One grid of the audit; the first column names the selector."""
-
-    title: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-def sections(table: AuditTable) -> tuple[Section, ...]:
-    """All grids: correlations, what remains, and what is selected."""
-    return (*_correlations(table), _remainders(table), _selections(table))
-
-
-def write_audit(folder: Path, table: AuditTable) -> None:
-    """Write ``audit.md`` and ``audit.csv`` into an existing folder."""
-    (folder / "audit.md").write_text(render_audit(table), encoding="utf-8", newline="\n")
-    (folder / "audit.csv").write_text(render_audit_csv(table), encoding="utf-8", newline="")
+def audit_page(table: AuditTable) -> Page:
+    """The audit as a page: correlations, what remains, and what is selected."""
+    return Page(
+        name=AUDIT,
+        title=table.title,
+        sections=(*_correlations(table), _remainders(table), _selections(table)),
+        foot=tuple(_foot(table)),
+        csv_header=("selector", "quantity", "against", "value", "low", "high"),
+        csv_rows=tuple(
+            (selector, quantity, against, *numbers(*values))
+            for selector, quantity, against, *values in _quantities(table)
+        ),
+    )
 
 
-def render_audit(table: AuditTable) -> str:
-    """The whole audit as Markdown."""
-    lines = [f"# {escape(table.title)}"]
-    for section in sections(table):
-        lines += ["", f"## {escape(section.title)}", "", *grid(section.headers, section.rows)]
-    lines += ["", *(f"{escape(line)}  " for line in foot(table))]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def print_audit(table: AuditTable, console: Console | None = None) -> None:
-    """Print the audit to the terminal."""
-    console = console or Console()
-    console.print(table.title, markup=False, highlight=False)
-    for section in sections(table):
-        shown = RichTable(title=markup(section.title), title_justify="left")
-        for number, header in enumerate(section.headers):
-            shown.add_column(markup(header), justify="right" if number else "left")
-        for row in section.rows:
-            # An interval goes under its value: side by side they would need twice the width.
-            shown.add_row(*(markup(text.replace(" [", "\n[", 1)) for text in row))
-        console.print(shown)
-    for line in foot(table):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def foot(table: AuditTable) -> list[str]:
+def _foot(table: AuditTable) -> list[str]:
     """What the numbers are."""
     return [
         f"{table.audit.n_units} documents. Value [interval]; {100 * LEVEL:g} % intervals: percentile "
@@ -108,17 +74,6 @@ def foot(table: AuditTable) -> list[str]:
         "takes.",
         *table.notes,
     ]
-
-
-def render_audit_csv(table: AuditTable) -> str:
-    """Long form, one line a quantity; numbers unrounded, unknown ones empty."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(_CSV_HEADER)
-    for selector, quantity, against, *numbers in _quantities(table):
-        texts = ["" if number is None else repr(number) for number in numbers]
-        writer.writerow([plain(selector), quantity, plain(against), *texts])
-    return out.getvalue()
 
 
 _Number = float | int | None

@@ -1,38 +1,43 @@
-"""What an experiment publishes: its table, and the audit of its selectors where it has one."""
+"""What an experiment publishes: a table of its cells, pages beside it, or both."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from airlab.reporting.audit import AuditTable, print_audit, write_audit
+from airlab.reporting.pages import Page, print_page, write_page
 from airlab.reporting.render import print_table, write_table
 from airlab.reporting.tables import Table
-
-AUDIT = "audit"
-"""The name of the audit's artifact in a table's lock, beside the cells'."""
 
 
 @dataclass(frozen=True)
 class Findings:
     """All results of one experiment at one scale."""
 
-    table: Table
-    audit: AuditTable | None = None
+    table: Table | None = None
+    pages: tuple[Page, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the files, without suffixes, in the order they are read."""
+        return tuple(self._names())
+
+    def _names(self) -> Iterator[str]:
+        if self.table is not None:
+            yield "table"
+        yield from (page.name for page in self.pages)
 
 
 def write_findings(folder: Path, findings: Findings) -> None:
     """Write the files of all results into an existing folder."""
-    write_table(folder, findings.table)
-    if findings.audit is not None:
-        write_audit(folder, findings.audit)
+    if findings.table is not None:
+        write_table(folder, findings.table)
+    for page in findings.pages:
+        write_page(folder, page)
 
 
 def print_findings(findings: Findings) -> None:
     """Print all results to the terminal."""
-    print_table(findings.table)
-    if findings.audit is not None:
-        print_audit(findings.audit)
-
-
-def pages(locked: dict[str, str]) -> tuple[str, ...]:
-    """The Markdown files that a lock's artifacts were written to."""
-    return ("table.md", "audit.md") if AUDIT in locked else ("table.md",)
+    if findings.table is not None:
+        print_table(findings.table)
+    for page in findings.pages:
+        print_page(page)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,22 @@ class Lock:
     """What a published table follows from.
 
     `cells` maps a cell's name to the fingerprint of the artifact behind it, `provenance` holds the facts
-    of `airlab.store.provenance` (commit, packages, hardware, Python), `wall_s` the seconds of each stage.
+    of `airlab.store.provenance` (commit, packages, hardware, Python), `wall_s` the seconds of each stage,
+    `pages` the names of the Markdown files, without suffix.
     """
 
     cells: dict[str, str]
     provenance: dict[str, Any]
     wall_s: dict[str, float]
+    pages: tuple[str, ...]
 
 
 def write_lock(
-    folder: Path, cells: Mapping[str, str], provenance: Mapping[str, Any], wall_s: Mapping[str, float]
+    folder: Path,
+    cells: Mapping[str, str],
+    provenance: Mapping[str, Any],
+    wall_s: Mapping[str, float],
+    pages: Sequence[str],
 ) -> None:
     """Write the lock of the table in `folder`.
 
@@ -39,7 +45,12 @@ def write_lock(
         if not _FINGERPRINT.fullmatch(fingerprint):
             raise ValueError(f"the fingerprint of {name} is {fingerprint!r}, not 64 hexadecimal digits")
     lock = asdict(
-        Lock(dict(cells), dict(provenance), {name: round(value, 3) for name, value in wall_s.items()})
+        Lock(
+            dict(cells),
+            dict(provenance),
+            {name: round(value, 3) for name, value in wall_s.items()},
+            tuple(pages),
+        )
     )
     _refuse_paths(lock, "lock")
     text = json.dumps(lock, indent=1, sort_keys=True, allow_nan=False)
@@ -48,7 +59,8 @@ def write_lock(
 
 def read_lock(folder: Path) -> Lock:
     """The lock of the table in `folder`."""
-    return Lock(**json.loads((folder / LOCK).read_text(encoding="utf-8")))
+    data = json.loads((folder / LOCK).read_text(encoding="utf-8"))
+    return Lock(**data | {"pages": tuple(data["pages"])})
 
 
 def _refuse_paths(value: object, where: str) -> None:

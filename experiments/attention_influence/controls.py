@@ -50,8 +50,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, PositiveInt, SerializeAsAny, model_validator
 
-from airlab.reporting.audit import AuditTable
-from airlab.reporting.findings import AUDIT, Findings
+from airlab.reporting.audit import AUDIT, AuditTable, audit_page
+from airlab.reporting.findings import Findings
 from airlab.reporting.tables import IncompleteTable
 from airlab.selection.selectors import make_selector
 from airlab.selection.selectors.base import SelectorBase
@@ -135,4 +135,4 @@ def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
         resamples=config.audit_resamples,
         notes=(f"Selectors that draw at random do so with seed {config.seeds[0]}.",),
     )
-    return Findings(table, shown)
+    return Findings(table, (audit_page(shown),))

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from airlab.reporting.audit import AuditTable, render_audit, render_audit_csv
+from airlab.reporting.audit import AuditTable, audit_page
+from airlab.reporting.pages import Page, render_csv, render_page, write_page
 from airlab.schema.selection import Selecting
 from airlab.selection.audit import audit
 from tests.golden.csv_cells import assert_same_cells
@@ -15,7 +16,7 @@ UNITS = 60
 RESAMPLES = 20
 
 
-def table() -> AuditTable:
+def page() -> Page:
     """Influence is long texts first, its opposite the other end, `=flat` says nothing."""
     draw = np.random.Generator(np.random.PCG64(0))
     length, repetition, noise = draw.permutation(UNITS), draw.permutation(UNITS), draw.permutation(UNITS)
@@ -35,12 +36,13 @@ def table() -> AuditTable:
         Selecting(share=0.2),
         RESAMPLES,
     )
-    return AuditTable("Golden audit", found, "attention_influence", RESAMPLES, ("Drawn with seed 0.",))
+    table = AuditTable("Golden audit", found, "attention_influence", RESAMPLES, ("Drawn with seed 0.",))
+    return audit_page(table)
 
 
-@pytest.mark.parametrize(("name", "render"), [("audit.md", render_audit), ("audit.csv", render_audit_csv)])
+@pytest.mark.parametrize(("name", "render"), [("audit.md", render_page), ("audit.csv", render_csv)])
 def test_audit_is_as_committed(name: str, render) -> None:
-    text = render(table())
+    text = render(page())
     golden = (FOLDER / name).read_bytes().decode()
     if name.endswith(".md"):
         assert text == golden
@@ -50,5 +52,4 @@ def test_audit_is_as_committed(name: str, render) -> None:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / "audit.md").write_text(render_audit(table()), encoding="utf-8", newline="\n")
-    (FOLDER / "audit.csv").write_text(render_audit_csv(table()), encoding="utf-8", newline="")
+    write_page(FOLDER, page())

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from airlab.cli.experiment import open_experiment, target_fingerprints
 from airlab.cli.main import configs_folder
 from airlab.errors import UserError
-from airlab.reporting.findings import AUDIT
+from airlab.reporting.audit import AUDIT
 from airlab.reporting.tables import IncompleteTable
 from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
@@ -105,7 +105,7 @@ def test_a_table_without_its_audit_is_refused(
     with pytest.raises(IncompleteTable, match="confound audit"):
         controls.find(opened("scale=smoke"), store)
     found = controls.find(opened("scale=smoke"), store, partial=True)
-    assert (found.table, found.audit) == ("the table", None)
+    assert (found.table, found.pages) == ("the table", ())
 
 
 def test_targets_without_results_are_refused(opened: Any, tmp_path: Path) -> None:

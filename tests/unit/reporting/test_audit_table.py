@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from airlab.reporting.audit import AuditTable, print_audit, render_audit, render_audit_csv, sections
-from airlab.reporting.findings import AUDIT, Findings, pages, write_findings
+from airlab.reporting.audit import AuditTable, audit_page
+from airlab.reporting.findings import Findings, write_findings
+from airlab.reporting.pages import Page, print_page, render_csv, render_page
 from airlab.selection.audit import Association, Audit, Composition, Interval, Overlap, Remainder
 from tests.golden.test_table_golden import table as golden_table
 
@@ -32,23 +33,23 @@ PLANTED = Audit(
         Composition("flat", "prose", 0, 0, 0.0, None, 100.0),
     ),
 )
-TABLE = AuditTable("Planted", PLANTED, "influence", 20)
+PAGE = audit_page(AuditTable("Planted", PLANTED, "influence", 20))
 
 
 def test_every_number_stands_where_it_belongs() -> None:
-    over_all, within, partial, remains, selected = sections(TABLE)
+    over_all, within, partial, remains, selected = PAGE.sections
     assert over_all.rows == (("influence", "+0.50 [-0.10, +0.70]"), ("flat", "unknown"))
     assert within.rows[0] == ("influence", "+0.25 [-0.10, +0.70]")
     assert partial.rows == (("influence", "+0.00 [unknown]"), ("flat", "unknown"))
     assert remains.rows == (("influence", "0.60", "0.10", "0.90"), ("flat", *["unknown"] * 3))
     assert selected.rows[0] == ("influence", "10", "2,000", "200", "–", "–", "–")
     assert selected.rows[1] == ("flat", "10", "1,000", "100", "0.25", "80%", "40%")
-    for section in sections(TABLE):
+    for section in PAGE.sections:
         assert {len(row) for row in section.rows} == {len(section.headers)}
 
 
 def test_the_spreadsheet_holds_everything_and_leaves_the_unknown_empty() -> None:
-    rows = list(csv.DictReader(io.StringIO(render_audit_csv(TABLE))))
+    rows = list(csv.DictReader(io.StringIO(render_csv(PAGE))))
     found = {(r["selector"], r["quantity"], r["against"]): (r["value"], r["low"], r["high"]) for r in rows}
     assert len(found) == len(rows) == 2 * 3 + 2 * 3 + 2 * 2 + 4 * 4
     assert found["influence", "spearman", "length"] == ("0.5", "-0.1", "0.7")
@@ -59,9 +60,9 @@ def test_the_spreadsheet_holds_everything_and_leaves_the_unknown_empty() -> None
 
 def test_the_terminal_shows_what_the_page_shows() -> None:
     console = Console(width=200, file=io.StringIO(), force_terminal=False)
-    print_audit(TABLE, console)
+    print_page(PAGE, console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    for section in sections(TABLE):
+    for section in PAGE.sections:
         for text in (cell for row in section.rows for cell in row):
             assert all(part in shown for part in text.replace(" [", "\n[").split("\n")), text
 
@@ -71,12 +72,20 @@ def test_a_selector_that_was_not_audited_cannot_be_compared_with() -> None:
         AuditTable("Planted", PLANTED, "nobody", 20)
 
 
-def test_the_pages_that_a_lock_names_are_those_written(tmp_path: Path) -> None:
-    for name, audit, locked in (("main", None, {"a": ""}), ("controls", TABLE, {"a": "", AUDIT: ""})):
+def test_names_that_a_lock_gets_are_those_of_the_files(tmp_path: Path) -> None:
+    table, pages = golden_table(), (PAGE,)
+    for name, findings in (
+        ("main", Findings(table)),
+        ("controls", Findings(table, pages)),
+        ("alone", Findings(pages=pages)),
+    ):
         (tmp_path / name).mkdir()
-        write_findings(tmp_path / name, Findings(golden_table(), audit))
-        assert {p.name for p in (tmp_path / name).glob("*.md")} == set(pages(locked))
-        assert {p.name for p in (tmp_path / name).glob("*.csv")} == {
-            page.replace(".md", ".csv") for page in pages(locked)
-        }
-    assert (tmp_path / "controls" / "audit.md").read_text(encoding="utf-8") == render_audit(TABLE)
+        write_findings(tmp_path / name, findings)
+        for suffix in (".md", ".csv"):
+            assert {p.stem for p in (tmp_path / name).glob(f"*{suffix}")} == set(findings.names)
+    assert (tmp_path / "controls" / "audit.md").read_text(encoding="utf-8") == render_page(PAGE)
+
+
+def test_a_formula_in_a_name_is_text_and_a_negative_number_stays_one() -> None:
+    page = Page("p", "P", (), (), ("name", "value"), (("=1+1", "-0.5"), ("-x", "")))
+    assert list(csv.reader(io.StringIO(render_csv(page))))[1:] == [["'=1+1", "-0.5"], ["'-x", ""]]

@@ -207,19 +207,25 @@ PROVENANCE = {"python": "3.11.9", "git": {"commit": "a" * 40, "dirty": False}, "
 
 
 def test_a_lock_comes_back_as_it_was_written(tmp_path) -> None:
-    write_lock(tmp_path, {"good x 0": "ab" * 32}, PROVENANCE, {"evaluate": 1.23456})
+    write_lock(tmp_path, {"good x 0": "ab" * 32}, PROVENANCE, {"evaluate": 1.23456}, ["table"])
     lock = read_lock(tmp_path)
     assert lock.cells == {"good x 0": "ab" * 32} and lock.provenance == PROVENANCE
     assert lock.wall_s == {"evaluate": 1.235}
     first = (tmp_path / LOCK).read_bytes()
-    write_lock(tmp_path, {"good x 0": "ab" * 32}, dict(reversed(PROVENANCE.items())), {"evaluate": 1.23456})
+    write_lock(
+        tmp_path,
+        {"good x 0": "ab" * 32},
+        dict(reversed(PROVENANCE.items())),
+        {"evaluate": 1.23456},
+        ["table"],
+    )
     assert (tmp_path / LOCK).read_bytes() == first
 
 
 def test_the_stores_own_provenance_fits_a_lock(tmp_path) -> None:
     from airlab.store.provenance import provenance
 
-    write_lock(tmp_path, {"cell": "0" * 64}, provenance(), {})
+    write_lock(tmp_path, {"cell": "0" * 64}, provenance(), {}, [])
     assert read_lock(tmp_path).provenance["python"]
 
 
@@ -235,5 +241,5 @@ def test_the_stores_own_provenance_fits_a_lock(tmp_path) -> None:
 )
 def test_a_lock_that_says_nothing_or_too_much_is_refused(tmp_path, cells, provenance, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        write_lock(tmp_path, cells, provenance, {})
+        write_lock(tmp_path, cells, provenance, {}, [])
     assert not (tmp_path / LOCK).exists()
