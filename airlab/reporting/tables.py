@@ -8,7 +8,7 @@ columns, items within each. P-values of the verdicts are Holm-adjusted over all 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -108,6 +108,8 @@ class Table:
     """(variant, task, metric) -> cell."""
     verdicts: dict[str, Verdict | None]
     """Variant -> verdict; no entry for the reference, None where columns are missing."""
+    comparisons: dict[str, Comparison | None] = field(default_factory=dict)
+    """Variant -> its composite before any correction, for a verdict over several tables (`judge`)."""
 
     @property
     def n_runs(self) -> int:
@@ -136,7 +138,7 @@ def build_table(
             cells[row.variant, column.task, column.metric] = _cell(spec, grids, row, column, seed)
         if row.variant != spec.reference:
             comparisons[row.variant] = _composite(spec, grids, row, seed)
-    return Table(spec, cells, _verdicts(spec, comparisons))
+    return Table(spec, cells, judge(comparisons, level=spec.level), comparisons)
 
 
 _Grids = dict[tuple[str, str, str], Grid]
@@ -211,7 +213,8 @@ def _between_items(grid: Grid) -> float:
     return float(np.std(grid.values.mean(axis=0), ddof=1)) if len(grid.items) > 1 else 0.0
 
 
-def _verdicts(spec: TableSpec, comparisons: Mapping[str, Comparison | None]) -> dict[str, Verdict | None]:
+def judge(comparisons: Mapping[str, Comparison | None], *, level: float = 0.95) -> dict[str, Verdict | None]:
+    """Verdicts on composites that are looked at together: Holm-adjusted over all that are given."""
     p_values = {v: c.p_value for v, c in comparisons.items() if c is not None and c.p_value is not None}
     adjusted = holm(p_values)
     verdicts: dict[str, Verdict | None] = {}
@@ -224,12 +227,12 @@ def _verdicts(spec: TableSpec, comparisons: Mapping[str, Comparison | None]) -> 
         # Between items of one run each, a difference may be the seeds' as well as the arms'.
         if p_holm is None or comparison.estimate.n_runs == 1:
             outcome = "unknown against"
-        elif p_holm <= 1 - spec.level:
+        elif p_holm <= 1 - level:
             outcome = "beat" if value > 0 else "lost to"
         detectable = None
         if comparison.standard_error is not None and comparison.freedom is not None:
             detectable = minimum_detectable_effect(
-                comparison.standard_error, comparison.freedom, comparisons=len(p_values), level=spec.level
+                comparison.standard_error, comparison.freedom, comparisons=len(p_values), level=level
             )
         verdicts[variant] = Verdict(comparison.estimate, p_holm, detectable, outcome)
     return verdicts
