@@ -5,10 +5,16 @@ the paired difference (variant - reference, same seeds, same items; turned so th
 in units of the between-item standard deviation of the baseline arm (the full pool) in that column. Every
 column weighs the same; none is left out when its results are missing. Seeds are drawn jointly for all
 columns, items within each. P-values of the verdicts are Holm-adjusted over all variants compared.
+
+The same differences are also taken to the baseline arm. They have no verdicts, and their p-values are
+Holm-adjusted among themselves: which of the two is asked was fixed before, so they are two families.
+
+One seed tells nothing about another: its p-values and detectable differences are unknown, and nothing is
+claimed from fewer than `SEEDS_TO_CLAIM`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +27,16 @@ from airlab.stats.grid import Grid, arrange, paired_difference
 from airlab.stats.intervals import Comparison, compare, interval
 from airlab.stats.multiplicity import holm, minimum_detectable_effect
 
-Outcome = Literal["beat", "did not beat", "lost to", "unknown against"]
+Outcome = Literal[
+    "beat",
+    "did not beat",
+    "lost to",
+    "is not claimed to beat",
+    "is not claimed to lose to",
+    "unknown against",
+]
+
+SEEDS_TO_CLAIM = 3
 
 
 class IncompleteTable(ValueError):
@@ -82,20 +97,31 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant in one column. `difference` (to the reference) is None in the reference's own row."""
+    """One variant in one column.
+
+    `difference` (to the reference) is None in the reference's own row, `to_baseline` in the baseline's.
+    """
 
     value: Estimate
     difference: Estimate | None
+    to_baseline: Estimate | None
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How a variant did against the reference on the composite."""
+class Contrast:
+    """A variant against another on the composite."""
 
     composite: Estimate
     p_holm: float | None
+    """None where the error is unknown, as that between seeds is with a single one."""
     detectable: float | None
-    """The smallest true composite found with 80 % probability, in the composite's units."""
+    """The smallest true composite found with 80 % probability, in the composite's units; None as above."""
+
+
+@dataclass(frozen=True)
+class Verdict(Contrast):
+    """How a variant did against the reference."""
+
     outcome: Outcome
 
 
@@ -108,6 +134,8 @@ class Table:
     """(variant, task, metric) -> cell."""
     verdicts: dict[str, Verdict | None]
     """Variant -> verdict; no entry for the reference, None where columns are missing."""
+    against_baseline: dict[str, Contrast | None]
+    """Variant -> contrast with the baseline; no entry for the baseline itself."""
     comparisons: dict[str, Comparison | None] = field(default_factory=dict)
     """Variant -> its composite before any correction, for a verdict over several tables (`judge`)."""
 
@@ -131,14 +159,20 @@ def build_table(
     if holes and not partial:
         raise IncompleteTable(f"{len(holes)} cells have no results: " + "; ".join(holes))
 
-    cells: dict[tuple[str, str, str], Cell | None] = {}
-    comparisons: dict[str, Comparison | None] = {}
-    for row in spec.rows:
-        for column in spec.columns:
-            cells[row.variant, column.task, column.metric] = _cell(spec, grids, row, column, seed)
-        if row.variant != spec.reference:
-            comparisons[row.variant] = _composite(spec, grids, row, seed)
-    return Table(spec, cells, judge(comparisons, level=spec.level), comparisons)
+    cells = {
+        (row.variant, column.task, column.metric): _cell(spec, grids, row, column, seed)
+        for row in spec.rows
+        for column in spec.columns
+    }
+    to_reference = _composites(spec, grids, spec.reference, ("composite",), seed)
+    to_baseline = _composites(spec, grids, spec.baseline, ("composite", "to baseline"), seed)
+    return Table(
+        spec,
+        cells,
+        judge(to_reference, level=spec.level),
+        _contrasts(to_baseline, spec.level),
+        to_reference,
+    )
 
 
 _Grids = dict[tuple[str, str, str], Grid]
@@ -180,22 +214,40 @@ def _cell(spec: TableSpec, grids: _Grids, row: Row, column: Column, seed: int) -
     how = {"level": spec.level, "resamples": spec.resamples}
     purpose = (row.variant, column.task, column.metric)
     value = interval(own, rng=generator(seed, "table", "value", *purpose), **how)  # type: ignore[arg-type]
-    reference = grids.get((spec.reference, column.task, column.metric))
-    if row.variant == spec.reference or reference is None:
-        return Cell(value, None)
-    difference = paired_difference(own, reference)
-    rng = generator(seed, "table", "difference", *purpose)
-    return Cell(value, compare([difference], rng=rng, **how).estimate)  # type: ignore[arg-type]
+
+    def difference(to: str, *name: str) -> Estimate | None:
+        other = grids.get((to, column.task, column.metric))
+        if row.variant == to or other is None:
+            return None
+        rng = generator(seed, "table", *name, *purpose)
+        return compare([paired_difference(own, other)], rng=rng, **how).estimate  # type: ignore[arg-type]
+
+    return Cell(
+        value,
+        difference(spec.reference, "difference"),
+        difference(spec.baseline, "difference", "to baseline"),
+    )
 
 
-def _composite(spec: TableSpec, grids: _Grids, row: Row, seed: int) -> Comparison | None:
+def _composites(
+    spec: TableSpec, grids: _Grids, to: str, name: tuple[str, ...], seed: int
+) -> dict[str, Comparison | None]:
+    """Every other variant against one of them."""
+    return {
+        row.variant: _composite(spec, grids, row, to, generator(seed, "table", *name, row.variant))
+        for row in spec.rows
+        if row.variant != to
+    }
+
+
+def _composite(
+    spec: TableSpec, grids: _Grids, row: Row, to: str, rng: np.random.Generator
+) -> Comparison | None:
     differences, scales = [], []
     for column in filter(lambda column: column.in_composite, spec.columns):
         key = (column.task, column.metric)
-        own, reference, baseline = (
-            grids.get((v, *key)) for v in (row.variant, spec.reference, spec.baseline)
-        )
-        if own is None or reference is None or baseline is None:
+        own, other, baseline = (grids.get((v, *key)) for v in (row.variant, to, spec.baseline))
+        if own is None or other is None or baseline is None:
             return None
         spread = _between_items(baseline)
         if spread == 0:
@@ -203,9 +255,8 @@ def _composite(spec: TableSpec, grids: _Grids, row: Row, seed: int) -> Compariso
                 f"all items of {column.task}/{column.metric} score the same in the arm {spec.baseline}: the "
                 "column cannot enter the composite; set in_composite to false or choose another metric"
             )
-        differences.append(paired_difference(own, reference))
+        differences.append(paired_difference(own, other))
         scales.append(spread if column.higher_is_better else -spread)
-    rng = generator(seed, "table", "composite", row.variant)
     return compare(differences, rng=rng, level=spec.level, resamples=spec.resamples, scales=scales)
 
 
@@ -215,27 +266,42 @@ def _between_items(grid: Grid) -> float:
 
 def judge(comparisons: Mapping[str, Comparison | None], *, level: float = 0.95) -> dict[str, Verdict | None]:
     """Verdicts on composites that are looked at together: Holm-adjusted over all that are given."""
-    p_values = {v: c.p_value for v, c in comparisons.items() if c is not None and c.p_value is not None}
-    adjusted = holm(p_values)
-    verdicts: dict[str, Verdict | None] = {}
+    return {
+        variant: None if contrast is None else Verdict(**vars(contrast), outcome=_outcome(contrast, level))
+        for variant, contrast in _contrasts(comparisons, level).items()
+    }
+
+
+def _contrasts(comparisons: Mapping[str, Comparison | None], level: float) -> dict[str, Contrast | None]:
+    """Comparisons with p-values adjusted, as one family."""
+    # Between items of one run each, a difference may be the seeds' as well as the arms'.
+    known = {
+        variant: comparison
+        for variant, comparison in comparisons.items()
+        if comparison is not None and comparison.p_value is not None and comparison.estimate.n_runs > 1
+    }
+    adjusted = holm({v: c.p_value for v, c in known.items() if c.p_value is not None})
+    contrasts: dict[str, Contrast | None] = {}
     for variant, comparison in comparisons.items():
         if comparison is None:
-            verdicts[variant] = None
+            contrasts[variant] = None
             continue
-        p_holm, value = adjusted.get(variant), comparison.estimate.value
-        outcome: Outcome = "did not beat"
-        # Between items of one run each, a difference may be the seeds' as well as the arms'.
-        if p_holm is None or comparison.estimate.n_runs == 1:
-            outcome = "unknown against"
-        elif p_holm <= 1 - level:
-            outcome = "beat" if value > 0 else "lost to"
-        detectable = None
-        if comparison.standard_error is not None and comparison.freedom is not None:
-            detectable = minimum_detectable_effect(
-                comparison.standard_error, comparison.freedom, comparisons=len(p_values), level=level
-            )
-        verdicts[variant] = Verdict(comparison.estimate, p_holm, detectable, outcome)
-    return verdicts
+        error, freedom, detectable = comparison.standard_error, comparison.freedom, None
+        if variant in known and error is not None and freedom is not None:
+            detectable = minimum_detectable_effect(error, freedom, comparisons=len(known), level=level)
+        contrasts[variant] = Contrast(comparison.estimate, adjusted.get(variant), detectable)
+    return contrasts
+
+
+def _outcome(contrast: Contrast, level: float) -> Outcome:
+    better, claimed = contrast.composite.value > 0, contrast.composite.n_runs >= SEEDS_TO_CLAIM
+    if contrast.p_holm is None:
+        return "unknown against"
+    if contrast.p_holm > 1 - level:
+        return "did not beat"
+    if not claimed:
+        return "is not claimed to beat" if better else "is not claimed to lose to"
+    return "beat" if better else "lost to"
 
 
 def verdict_sentence(spec: TableSpec, row: Row, verdict: Verdict | None) -> str:
@@ -243,12 +309,20 @@ def verdict_sentence(spec: TableSpec, row: Row, verdict: Verdict | None) -> str:
     reference = next(other.label for other in spec.rows if other.variant == spec.reference)
     if verdict is None:
         return f"{row.label}: no verdict against {reference}, columns are missing."
-    parts = [f"{row.label} {verdict.outcome} {reference}: composite {verdict.composite.text(3, sign=True)}"]
-    if verdict.p_holm is not None:
+    seeds = verdict.composite.n_runs
+    over = " over items only" if seeds == 1 and verdict.composite.known else ""
+    parts = [
+        f"{row.label} {verdict.outcome} {reference}: composite {verdict.composite.text(3, sign=True)}{over}"
+    ]
+    if verdict.p_holm is None:
+        parts.append("Holm-adjusted p and the difference that would have been found are unknown")
+    else:
         parts.append(f"Holm-adjusted p = {verdict.p_holm:.3f}")
     if verdict.outcome == "did not beat" and verdict.detectable is not None:
         parts.append(f"a difference of {verdict.detectable:.3f} would have been found with 80 % probability")
-    if verdict.composite.n_runs == 1:
+    if verdict.outcome in ("is not claimed to beat", "is not claimed to lose to"):
+        parts.append(f"{seeds} seeds: nothing is claimed from fewer than {SEEDS_TO_CLAIM}")
+    if seeds == 1:
         parts.append("one seed: what another seed would give is unknown")
     return "; ".join(parts) + "."
 
@@ -270,19 +344,11 @@ def estimates(table: Table) -> dict[str, Any]:
                     "chance": column.chance,
                     "value": cell.value.as_dict() if cell else None,
                     "difference": cell.difference.as_dict() if cell and cell.difference else None,
+                    "to_baseline": cell.to_baseline.as_dict() if cell and cell.to_baseline else None,
                 }
             )
-    verdicts = {
-        variant: None
-        if verdict is None
-        else {
-            "outcome": verdict.outcome,
-            "composite": verdict.composite.as_dict(),
-            "p_holm": verdict.p_holm,
-            "detectable": verdict.detectable,
-        }
-        for variant, verdict in table.verdicts.items()
-    }
+    verdicts = {variant: verdict and asdict(verdict) for variant, verdict in table.verdicts.items()}
+    against_baseline = {v: contrast and asdict(contrast) for v, contrast in table.against_baseline.items()}
     return {
         "title": spec.title,
         "reference": spec.reference,
@@ -292,4 +358,5 @@ def estimates(table: Table) -> dict[str, Any]:
         "resamples": spec.resamples,
         "cells": rows,
         "verdicts": verdicts,
+        "against_baseline": against_baseline,
     }

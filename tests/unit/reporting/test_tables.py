@@ -3,6 +3,7 @@ import dataclasses
 import io
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -12,6 +13,9 @@ from airlab.randomness import generator
 from airlab.reporting.lock import LOCK, read_lock, write_lock
 from airlab.reporting.render import print_table, render_csv, render_markdown, write_table
 from airlab.reporting.tables import Column, IncompleteTable, Row, TableSpec, build_table, estimates
+from airlab.stats.grid import Grid
+from airlab.stats.intervals import ITEMS_ONLY, compare
+from airlab.stats.multiplicity import holm
 
 SPEC = TableSpec(
     title="Selectors",
@@ -71,19 +75,12 @@ def test_verdicts_follow_the_planted_truth_and_directions(records) -> None:
 
 
 def test_the_composite_is_the_mean_of_differences_in_the_baselines_item_spread(records) -> None:
-    import numpy as np
-
     table = build_table(SPEC, records)
     expected = []
     for task, metric, sign in (("text", "bits_per_byte", -1), ("choice", "margin", 1)):
-
-        def values(variant, task=task, metric=metric):
-            return np.array(
-                [r.value for r in records[variant] if (r.task, r.metric) == (task, metric)]
-            ).reshape(3, 25)
-
-        spread = values("full_pool").mean(axis=0).std(ddof=1)
-        expected.append(sign * (values("good") - values("random")).mean() / spread)
+        spread = values_of(records, "full_pool", task, metric).mean(axis=0).std(ddof=1)
+        difference = values_of(records, "good", task, metric) - values_of(records, "random", task, metric)
+        expected.append(sign * difference.mean() / spread)
     assert table.verdicts["good"].composite.value == pytest.approx(np.mean(expected))
 
 
@@ -98,6 +95,56 @@ def test_another_row_or_order_of_records_changes_no_cell(records) -> None:
     assert all(whole.cells[key] == cell for key, cell in small.cells.items())
 
 
+def values_of(records, variant: str, task: str, metric: str) -> np.ndarray:
+    found = [r.value for r in records[variant] if (r.task, r.metric) == (task, metric)]
+    return np.array(found).reshape(3, 25)
+
+
+def test_every_arm_is_also_held_against_the_full_pool(records) -> None:
+    table = build_table(SPEC, records)
+    assert set(table.against_baseline) == {"random", "good", "same", "bad"}
+    for row in SPEC.rows:
+        for column in SPEC.columns:
+            key = (column.task, column.metric)
+            cell = table.cells[row.variant, *key]
+            if row.variant == "full_pool":
+                assert cell.to_baseline is None
+                continue
+            expected = values_of(records, row.variant, *key) - values_of(records, "full_pool", *key)
+            assert cell.to_baseline.value == pytest.approx(expected.mean())
+            assert cell.to_baseline.low < cell.to_baseline.value < cell.to_baseline.high
+    there, back = table.against_baseline["random"].composite, table.verdicts["full_pool"].composite
+    assert there.value == pytest.approx(-back.value) and there.value > 0
+    block = render_markdown(table).split("## Difference to full pool at equal tokens\n")[1].split("\n## ")[0]
+    rows = [line.split(" | ")[0] for line in block.splitlines() if line.startswith("| ")]
+    assert rows == ["| variant", "| ---", "| random", "| good", "| same", "| bad"]
+
+
+def test_the_two_families_of_p_values_are_corrected_apart(records) -> None:
+    table = build_table(SPEC, records)
+    for to, contrasts in (("random", table.verdicts), ("full_pool", table.against_baseline)):
+        p_values = {}
+        for variant in contrasts:
+            differences, scales = [], []
+            for column in SPEC.columns[:2]:
+                own, other, baseline = (
+                    values_of(records, v, column.task, column.metric) for v in (variant, to, "full_pool")
+                )
+                items = tuple(map(str, range(25)))
+                differences.append(Grid((0, 1, 2), items, own - other))
+                scales.append(baseline.mean(axis=0).std(ddof=1) * (1 if column.higher_is_better else -1))
+            p_values[variant] = compare(differences, rng=generator(0), resamples=9, scales=scales).p_value
+        expected = holm(p_values)
+        assert {v: contrast.p_holm for v, contrast in contrasts.items()} == pytest.approx(expected)
+
+
+def test_a_table_whose_reference_is_its_baseline_says_everything_once(records) -> None:
+    table = build_table(dataclasses.replace(SPEC, reference="full_pool"), records)
+    assert render_markdown(table).count("## Difference to") == 1
+    quantities = {row["quantity"] for row in csv.DictReader(io.StringIO(render_csv(table)))}
+    assert quantities == {"value", "difference", "composite"}
+
+
 def test_one_seed_says_that_seed_variation_is_unknown(records) -> None:
     table = build_table(dataclasses.replace(SPEC, seeds=(1,)), records)
     text = render_markdown(table)
@@ -105,6 +152,38 @@ def test_one_seed_says_that_seed_variation_is_unknown(records) -> None:
     assert {v.outcome for v in table.verdicts.values()} == {"unknown against"}
     assert "one seed: what another seed would give is unknown." in text and "hierarchical" not in text
     assert "hierarchical bootstrap over 3 seeds (0, 1, 2)" in render_markdown(build_table(SPEC, records))
+
+
+def test_one_seed_gives_no_number_that_would_need_another(records) -> None:
+    table = build_table(dataclasses.replace(SPEC, seeds=(1,)), records)
+    contrasts = [*table.verdicts.values(), *table.against_baseline.values()]
+    assert len(contrasts) == 8 and all(c.p_holm is None and c.detectable is None for c in contrasts)
+    text = render_markdown(table)
+    assert text.count("at equal tokens, intervals over items only\n") == 2
+    assert "p = " not in text and "found with 80 % probability: " not in text
+    assert text.count(" | unknown | unknown |") == 4, "p and detectable of four arms against the full pool"
+    sentences = [line for line in text.splitlines() if line.startswith("- ")]
+    for sentence in sentences:
+        assert "] over items only; Holm-adjusted p and the difference that would" in sentence.replace(
+            "\\", ""
+        )
+        assert "are unknown; one seed" in sentence
+    rows = list(csv.DictReader(io.StringIO(render_csv(table))))
+    assert {(row["p_holm"], row["detectable"]) for row in rows} == {("", "")}
+    assert {row["method"] for row in rows} == {ITEMS_ONLY}
+    written = estimates(table)
+    assert all(v["p_holm"] is v["detectable"] is None for v in written["verdicts"].values())
+    assert "intervals over items only" not in render_markdown(build_table(SPEC, records))
+
+
+def test_nothing_is_claimed_from_two_seeds(records) -> None:
+    table = build_table(dataclasses.replace(SPEC, seeds=(0, 1)), records)
+    assert table.verdicts["good"].p_holm < 0.05 and table.verdicts["bad"].p_holm < 0.05
+    text = render_markdown(table)
+    assert "- good is not claimed to beat random: composite +" in text
+    assert "- bad is not claimed to lose to random: composite -" in text
+    assert "2 seeds: nothing is claimed from fewer than 3." in text
+    assert "good beat" not in text and "bad lost" not in text
 
 
 def test_holes_are_listed_or_shown_as_missing(records) -> None:
@@ -120,7 +199,8 @@ def test_holes_are_listed_or_shown_as_missing(records) -> None:
     assert estimates(table)["verdicts"]["bad"] is None
     rows = list(csv.DictReader(io.StringIO(render_csv(table))))
     same = [row for row in rows if row["variant"] == "same"]
-    assert same[-1]["outcome"] == "missing" and {row["method"] for row in same} == {"missing"}
+    assert {row["outcome"] for row in same if row["quantity"] == "composite"} == {"missing"}
+    assert {row["method"] for row in same} == {"missing"}
     assert all(row["value"] == "" for row in rows if row["variant"] == "same")
 
 
@@ -181,6 +261,12 @@ def test_the_csv_holds_the_unrounded_estimates(records) -> None:
     assert (float(line["value"]), float(line["low"])) == (cell.difference.value, cell.difference.low)
     (line,) = [r for r in parsed if r["variant"] == "good" and r["quantity"] == "composite"]
     assert line["outcome"] == "beat" and line["n_runs"] == "3"
+    verdict = table.verdicts["good"]
+    assert (float(line["p_holm"]), float(line["detectable"])) == (verdict.p_holm, verdict.detectable)
+    (line,) = [r for r in parsed if r["variant"] == "good" and r["quantity"] == "composite_to_full_pool"]
+    contrast = table.against_baseline["good"]
+    assert (float(line["value"]), float(line["p_holm"])) == (contrast.composite.value, contrast.p_holm)
+    assert line["outcome"] == "", "verdicts are those against the reference"
 
 
 def test_writing_gives_the_three_files_and_the_terminal_shows_the_verdicts(records, tmp_path) -> None:
@@ -192,6 +278,8 @@ def test_writing_gives_the_three_files_and_the_terminal_shows_the_verdicts(recor
     console = Console(file=io.StringIO(), width=140)
     print_table(table, console)
     shown = console.file.getvalue()
+    assert "Difference to full pool at equal tokens" in shown and "Composites against full pool" in shown
+    assert f"{table.against_baseline['good'].detectable:.3f}" in shown
     assert "good beat random" in shown and "Chance: choice acc 0.25." in shown and "[" in shown
 
 
