@@ -7,40 +7,16 @@ over probes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from airlab.heads.attended import most_attended
 from airlab.heads.probes import Probe
+from airlab.heads.results import ProbeResult
 from airlab.models.load import CausalLM
 from airlab.models.packed import hidden_states
 from airlab.schema.heads import Detection
-
-_ANSWERED = 0.5
-"""Share of the answer's tokens a model must predict for a probe to count as answered."""
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """What one probe says about every head.
-
-    Attributes:
-        recall: float64 [layers, heads], share of the answer's distinct tokens that were copied.
-        chance: float64 [layers], the same share for a head that looks at a random visible position;
-            what is visible differs between layers where some have a sliding window.
-        accuracy: share of the answer's tokens that the model predicts.
-    """
-
-    recall: np.ndarray
-    chance: np.ndarray
-    accuracy: float
-
-    @property
-    def answered(self) -> bool:
-        """Whether the model retrieved the value at all."""
-        return self.accuracy >= _ANSWERED
 
 
 def _packs(probes: Iterable[Probe], tokens_per_batch: int) -> Iterator[list[Probe]]:

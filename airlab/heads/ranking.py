@@ -8,16 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
-from scipy.stats import t as student_t
 
 from airlab.errors import UserError
-from airlab.heads.detect import ProbeResult
+from airlab.heads.results import ProbeResult, counted_results, head_scores
 from airlab.models.geometry import Geometry
 
 FORMAT = "airlab-heads/1"
-
-_FALSE_ALARM = 0.01
-"""Probability of calling a model without retrieval heads one that has some."""
 
 
 @dataclass(frozen=True)
@@ -102,20 +98,12 @@ def rank_heads(
             answers fewer than two probes: such a ranking would be noise.
     """
     accuracy = float(np.mean([r.accuracy for r in results]))
-    counted = [r for r in results if r.answered or failed_retrievals == "count"]
-    if len(counted) < 2:
-        raise UserError(
-            f"the model answers {len(counted)} of {len(results)} probes, too few to rank heads; "
-            "use a stronger model, shorter probes or more of them."
-        )
+    counted = counted_results(results, failed_retrievals)
     recall = np.stack([r.recall for r in counted])
-    mean = recall.mean(axis=0)
-    stderr = recall.std(axis=0, ddof=1) / math.sqrt(len(counted))
+    found = head_scores(counted)
+    mean, stderr, chance = found.mean, found.stderr, found.chance
     first, second = recall[0::2].mean(axis=0), recall[1::2].mean(axis=0)
-    chance = np.mean([r.chance for r in counted], axis=0)
-    # One-sided, and Bonferroni-corrected: among many heads some look good by luck.
-    needed = student_t.isf(_FALSE_ALARM / mean.size, len(counted) - 1)
-    if not (mean - needed * stderr > chance[:, None]).any():
+    if not found.above_chance.any():
         raise UserError(
             f"no head of this model copies above chance (best score {mean.max():.4f}, "
             f"chance {chance.max():.4f}, answer accuracy {accuracy:.2f}): "

@@ -3,16 +3,20 @@
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
+from airlab.heads.results import ProbeResult, read_results, write_results
 from airlab.progress import progress
 from airlab.schema.heads import Detection, Probes
 from airlab.schema.machine import Machine
 from airlab.stages.prepare_model import Model, model_folder
 from airlab.store.stage import Stage, Workdir
 
+if TYPE_CHECKING:
+    from airlab.models.load import CausalLM
+
+_FOLDER = "probes"
 _PROBES_PER_SHARD = 16
 
 
@@ -32,63 +36,11 @@ class DetectHeads(Stage):
     detection: Detection
 
     def run(self, work: Workdir, machine: Machine) -> None:
-        import pyarrow.parquet as pq
-
-        from airlab.heads.detect import ProbeResult, score_probes
-        from airlab.heads.probes import build_probes
         from airlab.heads.ranking import rank_heads, write_ranking
-        from airlab.models.device import DTYPES, use_device
-        from airlab.models.exactness import check_exactness
-        from airlab.models.load import load_causal_lm
-        from airlab.text.ahead import ahead
-        from airlab.text.sentences import sentences
 
-        lm = load_causal_lm(
-            model_folder(work, self.model), device=use_device(machine), dtype=DTYPES[self.detection.precision]
+        lm, results, tokens = measure_probes(
+            work, machine, self.model, self.corpus, self.probes, self.detection
         )
-        check_exactness(lm, longest=self.probes.max_tokens)
-        texts = pq.read_table(work.input(self.corpus) / "documents.parquet", columns=["text"])["text"]
-        everything = range(self.probes.count)
-        shards = {
-            f"probes/{start:06d}.npz": everything[start : start + _PROBES_PER_SHARD]
-            for start in everything[::_PROBES_PER_SHARD]
-        }
-        missing = {name: numbers for name, numbers in shards.items() if not work.has(name)}
-        probes = build_probes(
-            lm.tokenizer,
-            sentences(texts.to_pylist()),
-            self.probes,
-            lm.geometry.context,
-            [number for numbers in missing.values() for number in numbers],
-        )
-        batches = (islice(probes, len(numbers)) for numbers in missing.values())
-        total, rest = len(everything), sum(map(len, missing.values()))
-        with (
-            progress("finding retrieval heads", "probes", total, before=total - rest) as advance,
-            closing(ahead(batches, most=2)) as built,
-        ):
-            for name, shard in zip(missing, built, strict=True):
-                found = []
-                for result in score_probes(lm, shard, self.detection, machine.tokens_per_batch):
-                    found.append(result)
-                    advance(1)
-                with work.writing(name) as path, path.open("wb") as out:
-                    np.savez(
-                        out,
-                        recall=np.stack([r.recall for r in found]),
-                        chance=np.stack([r.chance for r in found]),
-                        accuracy=[r.accuracy for r in found],
-                        tokens=[len(p.tokens) for p in shard],
-                    )
-        results: list[ProbeResult] = []
-        tokens = 0
-        for name in shards:
-            with np.load(work.path(name)) as saved:
-                tokens += int(saved["tokens"].sum())
-                results += [
-                    ProbeResult(r, c, float(a))
-                    for r, c, a in zip(saved["recall"], saved["chance"], saved["accuracy"], strict=True)
-                ]
         ranking = rank_heads(results, lm.geometry, lm.digest, self.detection.failed_retrievals)
         with work.writing("heads.json") as path:
             write_ranking(path, ranking)
@@ -98,3 +50,60 @@ class DetectHeads(Stage):
             answer_accuracy=ranking.answer_accuracy,
             split_half_spearman=ranking.split_half_spearman,
         )
+
+
+def measure_probes(
+    work: Workdir, machine: Machine, model: Model, corpus: Stage, probes: Probes, detection: Detection
+) -> "tuple[CausalLM, list[ProbeResult], int]":
+    """What every probe says about every head of a stage's model: kept in `probes/*.npz`, 16 probes each.
+
+    Returns:
+        The loaded model, the results in the probes' order, and how many tokens all probes have.
+    """
+    import pyarrow.parquet as pq
+
+    from airlab.heads.detect import score_probes
+    from airlab.heads.probes import build_probes
+    from airlab.models.device import DTYPES, use_device
+    from airlab.models.exactness import check_exactness
+    from airlab.models.load import load_causal_lm
+    from airlab.text.ahead import ahead
+    from airlab.text.sentences import sentences
+
+    lm = load_causal_lm(
+        model_folder(work, model), device=use_device(machine), dtype=DTYPES[detection.precision]
+    )
+    check_exactness(lm, longest=probes.max_tokens)
+    texts = pq.read_table(work.input(corpus) / "documents.parquet", columns=["text"])["text"]
+    everything = range(probes.count)
+    shards = {
+        f"{_FOLDER}/{start:06d}.npz": everything[start : start + _PROBES_PER_SHARD]
+        for start in everything[::_PROBES_PER_SHARD]
+    }
+    missing = {name: numbers for name, numbers in shards.items() if not work.has(name)}
+    wanted = build_probes(
+        lm.tokenizer,
+        sentences(texts.to_pylist()),
+        probes,
+        lm.geometry.context,
+        [number for numbers in missing.values() for number in numbers],
+    )
+    batches = (islice(wanted, len(numbers)) for numbers in missing.values())
+    total, rest = len(everything), sum(map(len, missing.values()))
+    with (
+        progress("finding retrieval heads", "probes", total, before=total - rest) as advance,
+        closing(ahead(batches, most=2)) as built,
+    ):
+        for name, shard in zip(missing, built, strict=True):
+            found = []
+            for result in score_probes(lm, shard, detection, machine.tokens_per_batch):
+                found.append(result)
+                advance(1)
+            with work.writing(name) as path:
+                write_results(path, found, [len(p.tokens) for p in shard])
+    return lm, *read_results([work.path(name) for name in shards])
+
+
+def probe_results(folder: Path) -> list[ProbeResult]:
+    """What every probe said, from the finished folder of a stage that used `measure_probes`."""
+    return read_results(sorted((folder / _FOLDER).glob("*.npz")))[0]
