@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO
@@ -33,11 +34,14 @@ def train(
     identity: dict[str, object],
     first_step: int,
     checkpoint_every_s: float | None,
+    after_updates: Callable[[int], None],
 ) -> None:
     """Run the updates from `first_step` to the last whole batch.
 
-    Appends to `curves.jsonl` and keeps `resume.safetensors` in `output`. Raises UserError when the
-    loss or the gradient is not finite.
+    Appends to `curves.jsonl` and keeps `resume.safetensors` in `output`. `after_updates` is told, in every
+    process, how many updates are done: before the first, and after each before its checkpoint is written, so
+    that whatever it makes is there when a checkpoint says so. Raises UserError when the loss or the gradient
+    is not finite.
     """
     batch, context = training.batch_sequences, packed.context
     n_steps = n_updates(packed.n_sequences, training)
@@ -46,6 +50,8 @@ def train(
     curves = _open_curves(output / CURVES, first_step) if engine.is_main else None
     every_s = CHECKPOINT_EVERY_S if checkpoint_every_s is None else checkpoint_every_s
     last_checkpoint = time.monotonic()
+    if first_step == 0:
+        after_updates(0)
     n_left = (n_steps - first_step) * batch * context
     with progress("pretraining", "tokens", n_left) if engine.is_main else nullcontext(_silent) as advance:
         for step in range(first_step, n_steps):
@@ -80,6 +86,7 @@ def train(
                 }
                 curves.write(json.dumps(row) + "\n")
                 curves.flush()
+            after_updates(step + 1)
             if votes and step + 1 < n_steps:
                 begun = time.monotonic()
                 _checkpoint(engine, output, identity, step + 1)

@@ -1,5 +1,7 @@
 """Pretraining a target model on a mixture: from a job's description to a Hugging Face folder."""
 
+import os
+import shutil
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -32,6 +34,28 @@ class Job(Frozen):
     machine: Machine
     checkpoint_every_s: float | None = None
     """Seconds between checkpoints, 0 for one after every update; None chooses by what one costs."""
+    halvings: int | None = None
+    """None leaves the trained model in `output`. Otherwise a folder of models `exports/UPDATES` is left there
+    instead, see `exported_updates`."""
+
+
+EXPORTS = "exports"
+
+
+def exported_updates(n_steps: int, halvings: int) -> tuple[int, ...]:
+    """After how many updates a model is kept: none, then about twice as many each time, up to all.
+
+    Doubling, because losses fall and heads form on a logarithmic scale of tokens: even steps would hold
+    nearly all models where nothing happens any more.
+
+    Raises:
+        UserError: there are too few updates for so many halvings.
+    """
+    if n_steps >> halvings == 0:
+        raise UserError(
+            f"{n_steps} updates cannot be halved {halvings} times: raise the token budget or lower halvings."
+        )
+    return (0, *(n_steps >> times for times in range(halvings, -1, -1)))
 
 
 def check(job: Job) -> None:
@@ -43,13 +67,16 @@ def check(job: Job) -> None:
             f"{job.model.context}: build the mixture for this model."
         )
     n_micro_batches(job.training, job.machine)
-    n_updates(mixture.n_tokens // mixture.context, job.training)
+    n_steps = n_updates(mixture.n_tokens // mixture.context, job.training)
+    if job.halvings is not None:
+        exported_updates(n_steps, job.halvings)
 
 
 def pretrain(job: Job) -> dict[str, object]:
     """Train, or go on training, and write the checkpoint folder; returns facts for the record.
 
-    In `job.output`: `config.json`, `model.safetensors`, the tokenizer's files and `curves.jsonl`.
+    In `job.output`: `config.json`, `model.safetensors`, the tokenizer's files and `curves.jsonl`; with
+    `job.halvings`, instead of the model's files, a folder of them for each of several moments.
     With several processes every one of them calls this.
     """
     check(job)
@@ -73,6 +100,13 @@ def pretrain(job: Job) -> dict[str, object]:
     engine = Engine(module, job.training, job.machine, resumed)
     if resumed is not None:
         restore_generators(resumed.generators, engine.device)
+    n_steps = n_updates(packed.n_sequences, job.training)
+    kept = () if job.halvings is None else exported_updates(n_steps, job.halvings)
+
+    def keep(n_steps_done: int) -> None:
+        if n_steps_done in kept:
+            _export_whole(engine, target, job, job.output / EXPORTS / f"{n_steps_done:09d}")
+
     train(
         engine=engine,
         packed=packed,
@@ -82,20 +116,38 @@ def pretrain(job: Job) -> dict[str, object]:
         identity=identity,
         first_step=0 if resumed is None else resumed.n_steps_done,
         checkpoint_every_s=job.checkpoint_every_s,
+        after_updates=keep,
     )
-    n_steps = n_updates(packed.n_sequences, job.training)
     facts: dict[str, object] = {
         "n_steps": n_steps,
         "n_tokens": n_steps * job.training.batch_sequences * packed.context,
         "n_parameters": sum(weight.numel() for weight in engine.weights().values()),
         "resumed_at_step": 0 if resumed is None else resumed.n_steps_done,
     }
-    _export(engine, target, job)
+    if job.halvings is None:
+        _export(engine, target, job, job.output)
+    if engine.is_main:
+        (job.output / RESUME).unlink(missing_ok=True)
     engine.close()
     return facts
 
 
-def _export(engine: Engine, target: LlamaForCausalLM, job: Job) -> None:
+def _export_whole(engine: Engine, target: LlamaForCausalLM, job: Job, folder: Path) -> None:
+    """Make `folder` appear whole; one of an attempt that was killed later on is replaced."""
+    partial = folder.with_suffix(".partial")
+    if engine.is_main:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    _export(engine, target, job, partial)
+    if engine.is_main:
+        for path in partial.iterdir():
+            with path.open("rb") as written:
+                os.fsync(written.fileno())
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+
+
+def _export(engine: Engine, target: LlamaForCausalLM, job: Job, folder: Path) -> None:
     prefix = "target."
     weights = {
         name.removeprefix(prefix): weight.cpu().contiguous() for name, weight in engine.weights().items()
@@ -104,8 +156,7 @@ def _export(engine: Engine, target: LlamaForCausalLM, job: Job) -> None:
         return
     # Written piece by piece: the library's own save_pretrained loads DeepSpeed wherever it is installed.
     target.config.architectures = [type(target).__name__]
-    target.config.save_pretrained(job.output)
-    target.generation_config.save_pretrained(job.output)
-    save_file(weights, job.output / "model.safetensors", metadata={"format": "pt"})
-    save_tokenizer(job.tokenizer, job.output, job.model.context)
-    (job.output / RESUME).unlink(missing_ok=True)
+    target.config.save_pretrained(folder)
+    target.generation_config.save_pretrained(folder)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tokenizer(job.tokenizer, folder, job.model.context)
