@@ -1,11 +1,13 @@
 """Where a causal language model comes from."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from airlab.schema.base import Frozen
+from airlab.schema.corpus import Corpus
 from airlab.schema.text import WheelPin
+from airlab.schema.training import TargetModel, Training
 
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 """A full commit hash: branch and tag names move, and a moved name would silently change results."""
@@ -36,4 +38,24 @@ class LocalModel(Frozen):
     path: str
 
 
-ModelSource = Annotated[WheelModel | HubModel | LocalModel, Field(discriminator="kind")]
+class TrainedModel(Frozen):
+    """A model of our own: pretrained from scratch on all of a corpus, as a target is on the full pool."""
+
+    kind: Literal["trained"]
+    corpus: Corpus | None
+    """Null where a command has no corpus of its own and none is named; then nothing can be trained."""
+    shape: TargetModel
+    """With a tokenizer of its own, trained on the same corpus."""
+    training: Training
+    seed: int
+
+    @model_validator(mode="after")
+    def _has_a_vocabulary(self) -> Self:
+        if self.shape.vocabulary == "selector":
+            raise ValueError(
+                "a selector of our own needs a vocabulary of its own: give shape.vocabulary a number"
+            )
+        return self
+
+
+ModelSource = Annotated[WheelModel | HubModel | LocalModel | TrainedModel, Field(discriminator="kind")]

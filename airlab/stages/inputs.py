@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+from airlab.errors import UserError
 from airlab.schema.corpus import Corpus, HubCorpus, PoolCorpus
-from airlab.schema.models import LocalModel, ModelSource
+from airlab.schema.mixture import MixtureSpec
+from airlab.schema.models import LocalModel, ModelSource, TrainedModel
+from airlab.stages.build_mixture import BuildMixture, TokenizeCorpus
 from airlab.stages.build_pool import BuildPool
 from airlab.stages.import_corpus import ImportCorpus
 from airlab.stages.prepare_model import Model, PrepareModel
+from airlab.stages.pretrain import Pretrain
+from airlab.stages.train_tokenizer import TrainTokenizer
 from airlab.store.files import Files
 from airlab.store.stage import Stage
 
@@ -21,9 +26,36 @@ def corpus_stage(corpus: Corpus) -> Stage:
 
 
 def model_input(source: ModelSource) -> Model:
-    """The stage that makes a model folder, or the user's own folder as it is."""
+    """The stage that makes a model folder, or the user's own folder as it is.
+
+    Raises:
+        UserError: a model is to be trained and no corpus is named.
+    """
+    if isinstance(source, TrainedModel):
+        return _trained(source)
     if not isinstance(source, LocalModel):
         return PrepareModel(source)
     path = Path(source.path)
     files = Files.of(path)
     return files if path.is_dir() else PrepareModel(files)
+
+
+def _trained(source: TrainedModel) -> Pretrain:
+    """The recipe of an experiment's full-pool target, so that what is alike is trained once."""
+    if source.corpus is None:
+        raise UserError(
+            "a model of kind trained needs a corpus to be pretrained on, and none is named; name the one "
+            "that its heads were found with, +corpus@model.corpus=pool-laptop, say."
+        )
+    corpus, shape = corpus_stage(source.corpus), source.shape
+    assert isinstance(shape.vocabulary, int)
+    tokenizer = TrainTokenizer(corpus, shape.vocabulary)
+    mixture = BuildMixture(
+        TokenizeCorpus(corpus, tokenizer),
+        None,
+        MixtureSpec(),
+        budget_tokens=source.training.budget_tokens,
+        context=shape.context,
+        seed=source.seed,
+    )
+    return Pretrain(mixture, tokenizer, shape, source.training, source.seed)
