@@ -65,4 +65,15 @@ class ClassifierScores:
         return f"the scores of {self.model.name}"
 
 
-Need = Statistics | ScoresOf | LossesOf | ClassifierScores
+@dataclass(frozen=True)
+class HalfLosses:
+    """Columns `n_tokens_first`, `loss_sum_first`, `n_tokens_second`, `loss_sum_second` of the base model.
+
+    Each half of a document on its own; no tokens where there is no half, or nothing to predict in it.
+    """
+
+    def __str__(self) -> str:
+        return "the losses of the documents' halves"
+
+
+Need = Statistics | ScoresOf | LossesOf | ClassifierScores | HalfLosses

@@ -11,15 +11,16 @@ import pyarrow.parquet as pq
 from airlab.errors import UserError
 from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
-from airlab.selection.needs import ClassifierScores, ControlMask, LossesOf, Need, ScoresOf
+from airlab.selection.needs import ClassifierScores, ControlMask, HalfLosses, LossesOf, Need, ScoresOf
 from airlab.selection.selectors import known_selectors, make_selector
 from airlab.selection.selectors.base import SelectorBase
 from airlab.selection.units import Columns
 from airlab.stages.classify_documents import ClassifyDocuments
 from airlab.stages.control_heads import ControlHeads, LastHead
+from airlab.stages.halve_documents import HalveDocuments, PairHalves
 from airlab.stages.measure_losses import MeasureLosses
 from airlab.stages.measure_text import MeasureText
-from airlab.stages.prepare_model import PrepareModel
+from airlab.stages.prepare_model import Model, PrepareModel
 from airlab.stages.score_units import ScoreUnits, read_units, write_scores
 from airlab.store.stage import Stage, Workdir
 
@@ -89,11 +90,18 @@ def _measuring(need: Need, losses: MeasureLosses, seed: int, named: Mapping[str,
     if isinstance(need, ScoresOf):
         return score_stage(losses, _part(need.name, named), seed, named)
     if isinstance(need, LossesOf):
-        model = PrepareModel(need.model)
-        return replace(losses, model=model, heads=LastHead(model), masking=Masking())
+        return _base_losses(losses, PrepareModel(need.model), losses.corpus)
     if isinstance(need, ClassifierScores):
         return ClassifyDocuments(PrepareModel(need.model), need.output, need.max_tokens, losses.corpus)
+    if isinstance(need, HalfLosses):
+        halves = _base_losses(losses, losses.model, HalveDocuments(losses.corpus))
+        return PairHalves(losses.corpus, halves)
     return MeasureText(losses.corpus)
+
+
+def _base_losses(losses: MeasureLosses, model: Model, corpus: Stage) -> MeasureLosses:
+    """A measurement of which only the model's own losses are wanted."""
+    return replace(losses, model=model, heads=LastHead(model), masking=Masking(), corpus=corpus)
 
 
 def _part(name: str, named: Mapping[str, SelectorBase]) -> SelectorBase:
@@ -113,7 +121,7 @@ def _table_in(folder: Path) -> Path:
     return next(folder / name for name in _TABLES if (folder / name).exists())
 
 
-_TABLES = ("scores.parquet", "losses.parquet", "statistics.parquet")
+_TABLES = ("scores.parquet", "losses.parquet", "statistics.parquet", "halves.parquet")
 
 
 def aligned(path: Path, unit_ids: np.ndarray) -> Columns:

@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from airlab.randomness import derive_seed
-from airlab.selection.needs import ClassifierScores, LossesOf, Need, ScoresOf, Statistics
+from airlab.selection.needs import ClassifierScores, HalfLosses, LossesOf, Need, ScoresOf, Statistics
 from airlab.selection.selectors import make_selector
 from airlab.selection.selectors.base import SelectorBase
 from airlab.selection.units import Units
@@ -67,6 +67,16 @@ def with_needs(selector: SelectorBase, u: Units, seed: int = 0) -> Units:
         drawn = np.array([derive_seed(1, "made", text) / 2**63 for text in u.texts()])
         if isinstance(need, LossesOf):
             return {"n_tokens": u.n_tokens, "loss_sum_base": u.loss_sum_base * (0.5 + drawn / 2)}
+        if isinstance(need, HalfLosses):
+            # Most ratios below 1, some above; units of one token have no second half.
+            first = u.n_tokens // 2
+            second = u.n_tokens - 1 - first
+            return {
+                "n_tokens_first": first,
+                "loss_sum_first": u.loss_sum_base * first / u.n_tokens,
+                "n_tokens_second": second,
+                "loss_sum_second": u.loss_sum_base * second / u.n_tokens * (0.8 + drawn),
+            }
         assert isinstance(need, ClassifierScores)
         return {"score": drawn}
 
