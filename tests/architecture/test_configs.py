@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,16 @@ OPEN = {
 }
 """Choices that leave something to the user, with an example."""
 
+TRAINED = [("model", choice) for choice in ("trained", "trained-30m")]
+"""Models that are trained on the command's corpus; `airlab score` has none and must be told."""
+
+
+def given(root: str, group: str, choice: str) -> list[str]:
+    """An example of what the user must say with a choice."""
+    if root == "score" and (group, choice) in TRAINED:
+        return ["+corpus@model.corpus=pool-smoke"]
+    return OPEN.get((group, choice), [])
+
 
 def choices(group: str) -> list[str]:
     folder = CONFIGS / group
@@ -139,7 +150,7 @@ def test_every_root_binds_as_it_is(composed: Any, root: str) -> None:
 
 @pytest.mark.parametrize(("group", "choice", "root"), USES)
 def test_every_choice_binds_where_it_can_be_chosen(composed: Any, group: str, choice: str, root: str) -> None:
-    result = bound(composed, root, f"{group}={choice}", *OPEN.get((group, choice), []))
+    result = bound(composed, root, f"{group}={choice}", *given(root, group, choice))
     if root == "select":
         make_selector(result.selector)
     if root in ("heads", "run") and group == "corpus":
@@ -154,10 +165,13 @@ def test_what_is_chosen_arrives(composed: Any) -> None:
         if group in ("scale", "experiment"):
             continue
         config = OmegaConf.to_container(
-            composed(root, f"{group}={choice}", *OPEN.get((group, choice), []))[group]
+            composed(root, f"{group}={choice}", *given(root, group, choice))[group]
         )
         raw = yaml.safe_load((CONFIGS / group / f"{choice}.yaml").read_text())
         builds_on_another = raw.pop("defaults", None)
+        if (group, choice) in TRAINED:
+            assert isinstance(config, dict) and config["corpus"]["kind"] == "pool"
+            raw.pop("corpus", None)
         assert isinstance(config, dict)
         if builds_on_another or (root == "run" and group in ("probes", "training")):
             assert set(raw) <= set(config)  # the scale changes values in them
@@ -168,11 +182,26 @@ def test_what_is_chosen_arrives(composed: Any) -> None:
 
 
 EXPERIMENTS = choices("experiment")
-CELLS = list(product(EXPERIMENTS, choices("scale")))
+COMPARISONS = [
+    name for name in EXPERIMENTS if hasattr(import_module(f"experiments.{name.replace('/', '.')}"), "cells")
+]
+"""Experiments that train targets, arm by arm."""
+CELLS = list(product(COMPARISONS, choices("scale")))
+
+
+@pytest.mark.parametrize(("name", "scale"), list(product(EXPERIMENTS, choices("scale"))))
+def test_every_experiment_plans_at_every_scale(composed: Any, tmp_path: Path, name: str, scale: str) -> None:
+    module, config = experiment(composed, f"experiment={name}", f"scale={scale}")
+    targets = module.targets(config)
+    assert len({fingerprint(stage) for stage in targets.values()}) == len(targets) > 1
+    rows = Plan(Store(tmp_path / "store"), list(targets.values())).explain()
+    assert all(row.needed and row.status == "missing" for row in rows)
 
 
 @pytest.mark.parametrize(("name", "scale"), CELLS)
-def test_every_experiment_plans_at_every_scale(composed: Any, tmp_path: Path, name: str, scale: str) -> None:
+def test_every_comparison_plans_its_cells_at_every_scale(
+    composed: Any, tmp_path: Path, name: str, scale: str
+) -> None:
     module, config = experiment(composed, f"experiment={name}", f"scale={scale}")
     cells = module.cells(config)
     assert len({c.name for c in cells}) == len({fingerprint(c.evaluation) for c in cells}) == len(cells) > 1
