@@ -80,58 +80,44 @@ def stability_page(found: Stability) -> Page:
     return Page(
         name="stability",
         title=f"Do retrieval heads depend on the probes, scale {found.scale}",
-        sections=(_variants(found), _subsets(found), _top(found)),
+        sections=(_measured(found), _agreements(found), _subsets(found), _top(found)),
         foot=tuple(_stability_foot(found)),
         csv_header=("what", "name", "quantity", "value"),
         csv_rows=tuple((*names, *numbers(value)) for *names, value in _stability_numbers(found)),
     )
 
 
-def _variants(found: Stability) -> Section:
-    rows = [("the default", *_measured(found.measured[0]), "–", "–")]
-    if found.yardstick is not None:
-        rows.append(
-            (
-                f"the default, two disjoint draws of {found.yardstick.first} probes",
-                *["–"] * 6,
-                _drawn_share(found.yardstick, found.top),
-                _drawn_spearman(found.yardstick),
-            )
-        )
-    for variant in found.measured[1:]:
-        same = found.with_default(variant)
+def _measured(found: Stability) -> Section:
+    rows = []
+    for variant in found.measured:
+        best = variant.ranking.heads[0]
         rows.append(
             (
                 _label(variant),
-                *_measured(variant),
-                f"{same.shared} of {same.count} ({same.share:.0%})",
-                _number(same.spearman),
+                str(variant.ranking.probes),
+                str(variant.probes.max_tokens),
+                UNKNOWN if variant.sentences is None else f"{variant.sentences:,}",
+                f"{variant.ranking.answer_accuracy:.2f}",
+                str(variant.strong),
+                f"{best.layer}.{best.head}",
+                f"{best.retrieval_score:.2f} ± {best.stderr:.2f}",
             )
         )
-    headers = (
-        "probes",
-        "number",
-        "tokens",
-        "different sentences",
-        "answer accuracy",
-        f"heads from {STRONG}",
-        "best head",
-        f"of the top {found.share_of_heads:.0%}, shared with the default",
-        "Spearman with the default, all heads",
-    )
-    return Section("The default and its variants", headers, tuple(rows))
+    strong = f"heads ≥ {STRONG}"
+    headers = ("probes", "number", "tokens", "sentences", "accuracy", strong, "best", "its score")
+    return Section("What was measured", headers, tuple(rows))
 
 
-def _measured(variant: Measured) -> tuple[str, ...]:
-    best = variant.ranking.heads[0]
-    return (
-        str(variant.ranking.probes),
-        str(variant.probes.max_tokens),
-        UNKNOWN if variant.sentences is None else f"{variant.sentences:,}",
-        f"{variant.ranking.answer_accuracy:.2f}",
-        str(variant.strong),
-        f"{best.layer}.{best.head}: {best.retrieval_score:.2f} ± {best.stderr:.2f}",
-    )
+def _agreements(found: Stability) -> Section:
+    rows = []
+    if found.yardstick is not None:
+        what = f"two disjoint draws of {found.yardstick.first}, as the default"
+        rows.append((what, _drawn_share(found.yardstick, found.top), _drawn_spearman(found.yardstick)))
+    for variant in found.measured[1:]:
+        same = found.with_default(variant)
+        rows.append((_label(variant), f"{same.shared} of {same.count}", _number(same.spearman)))
+    headers = ("probes", f"top {found.share_of_heads:.0%} shared", "Spearman, all heads")
+    return Section("Agreement with the default", headers, tuple(rows))
 
 
 def _subsets(found: Stability) -> Section:
@@ -139,12 +125,7 @@ def _subsets(found: Stability) -> Section:
         (str(part.first), str(part.second), _drawn_share(part, found.top), _drawn_spearman(part))
         for part in found.subsets
     )
-    headers = (
-        "probes",
-        "other probes",
-        f"of the top {found.share_of_heads:.0%}, in the top of the others",
-        "Spearman with the others",
-    )
+    headers = ("probes", "others", f"top {found.share_of_heads:.0%} shared", "Spearman, all heads")
     return Section("How few probes suffice", headers, rows)
 
 
@@ -172,8 +153,17 @@ def _stability_foot(found: Stability) -> Iterator[str]:
     heads = len(default.ranking.heads)
     yield (
         f"Top: the best {found.top} of {heads} heads; rankings without anything in common would share "
-        f"{found.top**2 / heads:.1f}. Heads are counted from 0. ± is the standard error over probes."
+        f"{found.top**2 / heads:.1f}. Heads are counted from 0. Sentences: different ones that probes can be "
+        "made of; accuracy: share of the answers' tokens that the model predicts; ± is the standard error over "
+        "probes."
     )
+    plain = next((variant.probes for variant in found.measured if variant.changes == "form"), None)
+    if plain is not None:
+        yield (
+            "Plain: demonstrations and longest values of "
+            f"{plain.demonstrations} and {plain.max_value_tokens} tokens, where the default has "
+            f"{default.probes.demonstrations} and {default.probes.max_value_tokens}."
+        )
     yield (
         f"Draws are of the probes of the default's form, of all seeds; mean [5 and 95 % quantiles] over "
         f"{found.draws:,} draws. They share no probe, so nothing is compared with itself, but the same text."
@@ -237,10 +227,11 @@ def _stability_numbers(found: Stability) -> Iterator[tuple[str, str, str, float 
 def _label(variant: Measured) -> str:
     probes = variant.probes
     return {
+        "": "default",
         "seed": f"seed {probes.seed}",
         "length": f"{probes.max_tokens:,} tokens",
-        "form": f"{probes.max_tokens:,} tokens, {probes.demonstrations} demonstration, short values",
-        "sentences": f"sentences of {variant.name.removeprefix('sentences-')} alone",
+        "form": f"{probes.max_tokens:,} tokens, plain",
+        "sentences": f"{variant.name.removeprefix('sentences-')} alone",
     }[variant.changes]
 
 
@@ -272,7 +263,7 @@ class MappedMoment:
     @property
     def name(self) -> str:
         """Of its row."""
-        return f"seed {self.seed}, {self.tokens:,} tokens"
+        return f"{self.seed}: {self.tokens:,}"
 
 
 @dataclass(frozen=True)
@@ -310,27 +301,16 @@ def _moments(maps: Maps) -> Section:
         rows.append(
             (
                 moment.name,
-                f"{moment.updates:,}",
                 f"{moment.loss:.3f}",
                 f"{layer}.{head}",
-                f"{found.score[layer][head]:.4f} ± {found.stderr[layer][head]:.4f}",
-                f"{found.chance[layer]:.4f}",
-                UNKNOWN if found.detectable is None else f"{found.detectable:.4f}",
+                f"{found.score[layer][head]:.3f} ± {found.stderr[layer][head]:.3f}",
+                f"{found.chance[layer]:.3f}",
+                UNKNOWN if found.detectable is None else f"{found.detectable:.3f}",
                 str(found.heads_above_chance),
                 f"{found.answer_accuracy:.3f}",
             )
         )
-    headers = (
-        "checkpoint",
-        "updates",
-        "training loss",
-        "best head",
-        "its score",
-        "chance",
-        "would have been found from",
-        "heads above chance",
-        "answer accuracy",
-    )
+    headers = ("seed: tokens", "loss", "best", "its score", "chance", "found from", "heads", "accuracy")
     return Section("Checkpoints", headers, tuple(rows))
 
 
@@ -344,7 +324,8 @@ def _map(moment: MappedMoment) -> Section:
         for layer, (row, marks) in enumerate(zip(scores, above, strict=True))
     )
     headers = ("", *(f"head {head}" for head in range(len(scores[0]))))
-    return Section(f"Retrieval scores, {moment.name} (* above chance)", headers, rows)
+    title = f"Retrieval scores, seed {moment.seed} after {moment.tokens:,} tokens (* above chance)"
+    return Section(title, headers, rows)
 
 
 def _maps_foot(maps: Maps) -> Iterator[str]:
@@ -352,13 +333,13 @@ def _maps_foot(maps: Maps) -> Iterator[str]:
     yield (
         f"Targets of {maps.target.layers} layers of {maps.target.heads} heads on the full pool, kept "
         f"untrained and after doubling tokens; {maps.probes.count} probes of at most "
-        f"{maps.probes.max_tokens:,} tokens. Training loss: nats a token, mean of up to eight batches. ± is "
-        "the standard error over probes."
+        f"{maps.probes.max_tokens:,} tokens. Loss: in training, nats a token, mean of up to eight batches. "
+        "± is the standard error over probes; accuracy: share of the answers' tokens that the target predicts."
     )
     yield (
-        f"Above chance: one-sided p < 0.01 over the {heads} heads of a checkpoint, as in `airlab heads`; "
-        "checkpoints are not corrected for their number. Would have been found: with 80 % probability, for a "
-        "head of the checkpoint's largest standard error."
+        f"Heads: those above chance, one-sided p < 0.01 over the {heads} heads of a checkpoint, as in "
+        "airlab heads; checkpoints are not corrected for their number. Found from: a head of this score, and "
+        "of the checkpoint's largest standard error, would have been found with 80 % probability."
     )
     first = {moment.seed: moment for moment in reversed(maps.moments) if moment.found.heads_above_chance}
     if not first:
