@@ -154,8 +154,8 @@ def _stability_foot(found: Stability) -> Iterator[str]:
     yield (
         f"Top: the best {found.top} of {heads} heads; rankings without anything in common would share "
         f"{found.top**2 / heads:.1f}. Heads are counted from 0. Sentences: different ones that probes can be "
-        "made of; accuracy: share of the answers' tokens that the model predicts; ± is the standard error over "
-        "probes."
+        "made of; accuracy: share of the answers' tokens that the model predicts; ± is the standard error "
+        "over probes."
     )
     plain = next((variant.probes for variant in found.measured if variant.changes == "form"), None)
     if plain is not None:
@@ -334,7 +334,8 @@ def _maps_foot(maps: Maps) -> Iterator[str]:
         f"Targets of {maps.target.layers} layers of {maps.target.heads} heads on the full pool, kept "
         f"untrained and after doubling tokens; {maps.probes.count} probes of at most "
         f"{maps.probes.max_tokens:,} tokens. Loss: in training, nats a token, mean of up to eight batches. "
-        "± is the standard error over probes; accuracy: share of the answers' tokens that the target predicts."
+        "± is the standard error over probes; accuracy: share of the answers' tokens that the target "
+        "predicts."
     )
     yield (
         f"Heads: those above chance, one-sided p < 0.01 over the {heads} heads of a checkpoint, as in "
