@@ -1,7 +1,13 @@
-"""`airlab plan | run | table`: published experiments."""
+"""`airlab plan | run | table`: published experiments.
+
+An experiment's module has `Config`, `targets(config)`, `find(config, store, partial=...)` and
+`selections(config, store)`. Where it also has `parts(config)`, targets by name in named groups, every group
+runs in a process of its own, and one that fails takes no other down.
+"""
 
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +19,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from airlab.cli.bind import bind, to_plain
+from airlab.cli.jobs import Job, refuse_failures, run_jobs
 from airlab.cli.outputs import open_store
 from airlab.errors import UserError
 from airlab.reporting.findings import print_findings, write_findings
@@ -35,12 +42,23 @@ class RunCommand(Frozen):
 
     machine: Machine
     results: str
+    folder: str
+    """Where processes of their own leave their logs."""
     partial: bool
 
 
 def open_experiment(config: DictConfig) -> tuple[ModuleType, Any, RunCommand]:
     """The experiment's module, its bound configuration, and how to run it."""
-    plain = to_plain(config)
+    return open_plain(to_plain(config))
+
+
+def open_plain(config: Mapping[str, Any]) -> tuple[ModuleType, Any, RunCommand]:
+    """The same from plain values.
+
+    Raises:
+        UserError: a setting that does not exist, or a value that is not possible.
+    """
+    plain = dict(config)
     experiment = plain.pop("experiment")
     command = bind(RunCommand, {key: plain.pop(key) for key in RunCommand.model_fields})
     module = importlib.import_module("experiments." + str(experiment["name"]).replace("/", "."))
@@ -48,9 +66,19 @@ def open_experiment(config: DictConfig) -> tuple[ModuleType, Any, RunCommand]:
     return module, bind(module.Config, {**experiment, **plain}), command
 
 
-def plan(config: DictConfig) -> None:
+def check(module: ModuleType, bound: Any, command: RunCommand) -> None:
+    """Find what cannot be, before any work is done.
+
+    Raises:
+        UserError: parts that do not go together, or a table in a place that is not its own.
+    """
+    module.targets(bound)
+    _check_results(module, bound, command)
+
+
+def plan(config: Mapping[str, Any]) -> None:
     """Print the stages and which of them are there."""
-    module, bound, _ = open_experiment(config)
+    module, bound, _ = open_plain(config)
     rows = _plan(module, bound, open_store()).explain()
     table = RichTable("stage", "", "fingerprint", "status", title=f"{bound.name}, scale {bound.scale}")
     for row in rows:
@@ -60,18 +88,41 @@ def plan(config: DictConfig) -> None:
     print(f"{len(rows)} stages, {needed} to run, {len(rows) - needed} not")
 
 
-def run(config: DictConfig) -> None:
+def run(config: Mapping[str, Any]) -> None:
     """Run what is missing, then write and print the table."""
-    module, bound, command = open_experiment(config)
-    _check_results(module, bound, command)
+    module, bound, command = open_plain(config)
+    check(module, bound, command)
     store = open_store()
-    _plan(module, bound, store).run(command.machine)
+    if hasattr(module, "parts"):
+        _run_parts(module, bound, command, store, config)
+    else:
+        _plan(module, bound, store).run(command.machine)
     _tabulate(module, bound, command, store)
 
 
-def table(config: DictConfig) -> None:
+def run_part(config: Mapping[str, Any], part: str) -> None:
+    """Run what is missing of one part of an experiment."""
+    module, bound, command = open_plain(config)
+    Plan(open_store(), list(module.parts(bound)[part].values())).run(command.machine)
+
+
+def _run_parts(
+    module: ModuleType, bound: Any, command: RunCommand, store: Store, config: Mapping[str, Any]
+) -> None:
+    jobs = [
+        Job(name, "", "run", "airlab.cli.experiment:run_part", (config, name), Path(command.folder) / name)
+        for name, targets in module.parts(bound).items()
+        if Plan(store, list(targets.values())).missing()
+    ]
+    failures = run_jobs(jobs)
+    if failures and command.partial:
+        _tabulate(module, bound, command, store)
+    refuse_failures(failures, len(jobs))
+
+
+def table(config: Mapping[str, Any]) -> None:
     """Write and print the table from what is there."""
-    module, bound, command = open_experiment(config)
+    module, bound, command = open_plain(config)
     _check_results(module, bound, command)
     _tabulate(module, bound, command, open_store())
 

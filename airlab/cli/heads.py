@@ -1,14 +1,15 @@
 """`airlab heads`: a model's retrieval heads, best first."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from airlab.cli.bind import bind, to_plain
+from airlab.cli.bind import bind
 from airlab.cli.outputs import IDENTITY, already_there, check_output, open_store, write_output
 from airlab.heads.ranking import HeadRanking, read_ranking
 from airlab.schema.base import Frozen
@@ -35,9 +36,9 @@ class HeadsCommand(Frozen):
     output: str
 
 
-def run(config: DictConfig) -> None:
+def run(config: Mapping[str, Any]) -> None:
     """Detect heads and write the ranking."""
-    command = bind(HeadsCommand, to_plain(config))
+    command = bind(HeadsCommand, config)
     output = Path(command.output)
     check_output(output, ".json")
     stage = DetectHeads(

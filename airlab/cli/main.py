@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import airlab
+from airlab.cli.answer import answer, refuse
 from airlab.errors import UserError
 
 
@@ -24,6 +25,8 @@ class Verb:
     target: str
     summary: str
     example: str
+    sweep: str = "airlab.cli.sweep:each"
+    """What is called, after all configurations are composed, with the jobs of `-m`."""
 
 
 VERBS = {
@@ -50,18 +53,21 @@ VERBS = {
         "airlab.cli.experiment:plan",
         "show what an experiment would run",
         "airlab plan experiment=attention_influence/main scale=laptop",
+        "airlab.cli.sweep:plan",
     ),
     "run": Verb(
         "run",
         "airlab.cli.experiment:run",
         "run what is missing of an experiment and write its table",
         "airlab run experiment=attention_influence/main scale=laptop",
+        "airlab.cli.sweep:run",
     ),
     "table": Verb(
         "run",
         "airlab.cli.experiment:table",
         "write an experiment's table from finished cells",
         "airlab table experiment=attention_influence/main scale=laptop",
+        "airlab.cli.sweep:table",
     ),
     "verify": Verb(
         "verify",
@@ -76,6 +82,10 @@ VERBS = {
         "airlab report",
     ),
 }
+
+
+_FOLLOWED = {"own_size"}
+"""Groups that are chosen by what else is chosen, never by the user."""
 
 
 def configs_folder() -> Path:
@@ -99,27 +109,11 @@ def dispatch(arguments: Sequence[str]) -> int:
     if name not in VERBS:
         close = difflib.get_close_matches(name, VERBS, 1)
         hint = f" did you mean {close[0]}?" if close else ""
-        return _refuse("", f"there is no command {name!r}; commands are {', '.join(VERBS)}.{hint}")
+        return refuse("", f"there is no command {name!r}; commands are {', '.join(VERBS)}.{hint}")
     verb = VERBS[name]
-    try:
-        if any(o in ("-h", "--help") for o in overrides):
-            print(_help(name, verb))
-            return 0
-        _compose_and_call(name, verb, overrides)
-    except UserError as error:
-        return _refuse(name, str(error))
-    except KeyboardInterrupt:
-        print(f"airlab {name}: stopped; the same command continues where it was.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 141
-    return 0
-
-
-def _refuse(name: str, sentence: str) -> int:
-    # One line even where a library's message or a file's name holds several.
-    print(f"{f'airlab {name}'.rstrip()}: {' '.join(sentence.splitlines())}", file=sys.stderr)
-    return 2
+    if any(o in ("-h", "--help") for o in overrides):
+        return answer(name, lambda: print(_help(name, verb)))
+    return answer(name, lambda: _compose_and_call(name, verb, overrides))
 
 
 def _usage() -> str:
@@ -144,7 +138,7 @@ def _help(name: str, verb: Verb) -> str:
 
     with initialize_config_dir(str(configs_folder()), version_base="1.3"):
         settings = OmegaConf.to_yaml(compose(verb.config))
-    groups = sorted(p.name for p in configs_folder().iterdir() if p.is_dir())
+    groups = sorted(p.name for p in configs_folder().iterdir() if p.is_dir() and p.name not in _FOLLOWED)
     return "\n".join(
         [
             f"airlab {name}: {verb.summary}",
@@ -168,27 +162,43 @@ def _compose_and_call(name: str, verb: Verb, overrides: Sequence[str]) -> None:
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
-    from airlab.cli.overrides import explain, prepare
+    from airlab.cli.overrides import SWEEP, explain, prepare
+    from airlab.cli.sweep import Composed, composed, discard, sweep_folder
 
-    module, function = verb.target.split(":")
-    command: Callable[[DictConfig], None] = getattr(importlib.import_module(module), function)
-    sys.argv = [f"airlab {name}", *prepare(overrides)]
-    mistakes: list[UserError] = []
+    sweep = any(o in SWEEP for o in overrides)
+    command = _function(verb.sweep if sweep else verb.target)
+    sys.argv = [f"airlab {name}", *prepare(overrides, configs_folder())]
+    jobs: list[Composed] = []
+    mistakes: list[str] = []
+    folders: set[Path] = set()
 
-    def call(config: DictConfig) -> None:
-        # Kept from Hydra, which would announce it in its own way and, in a sweep, stop the jobs after it.
+    def collect(config: DictConfig) -> None:
+        # Only composed here: Hydra would run all jobs in one process, and compose each when its turn comes.
+        folders.add(sweep_folder())
         try:
-            command(config)
+            jobs.append(composed(config))
         except UserError as error:
-            mistakes.append(error)
+            mistakes.append(str(error))
 
     start = hydra.main(version_base="1.3", config_path=str(configs_folder()), config_name=verb.config)
     try:
-        start(call)()
+        start(collect)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, configs_folder(), verb.config)) from error
-    if mistakes:
-        raise UserError(" / ".join(dict.fromkeys(map(str, mistakes))))
+    try:
+        if mistakes:
+            raise UserError(" / ".join(dict.fromkeys(mistakes)))
+        command(*(name, jobs) if sweep else [jobs[0].config])
+    finally:
+        if sweep:
+            for folder in folders:
+                discard(folder)
+
+
+def _function(target: str) -> Callable[..., None]:
+    module, function = target.split(":")
+    found: Callable[..., None] = getattr(importlib.import_module(module), function)
+    return found
 
 
 def _set_environment() -> None:

@@ -12,42 +12,55 @@ _ALIASES = {"input": "input.path"}
 _PATHS = ("input.path", "heads", "scores", "output", "model.path", "corpus.path")
 """Settings whose values are paths, and may hold any character."""
 
-_SWEEP = ("-m", "--multirun")
+SWEEP = ("-m", "--multirun")
 
 _PLAIN = re.compile(r"[\w./~:@-]*")
 
 
-def prepare(arguments: Sequence[str]) -> list[str]:
-    """Expand aliases, and quote paths with characters that mean something in Hydra's grammar.
+def prepare(arguments: Sequence[str], configs: Path) -> list[str]:
+    """Expand aliases and short names, and quote paths with characters that mean something in Hydra's grammar.
 
-    In a sweep (`-m`) values are left as they are, since commas separate the choices there.
+    In a sweep (`-m`) paths are left as they are, since commas separate the choices there.
 
     Raises:
-        UserError: an option that does not exist, or a value without a setting's name.
+        UserError: an option or an experiment that does not exist, or a value without a setting's name.
     """
     for argument in arguments:
-        if argument.startswith("-") and argument not in _SWEEP:
+        if argument.startswith("-") and argument not in SWEEP:
             raise UserError(
                 f"there is no option {argument}; settings are given as key=value, -m runs every combination "
                 "of values with commas, and --help shows the settings."
             )
         if argument.startswith("="):
             raise UserError(f"{argument} names no setting; write key=value without spaces around the sign.")
-    sweep = any(a in _SWEEP for a in arguments)
-    return [_prepare_one(a, sweep) for a in arguments]
+    sweep = any(a in SWEEP for a in arguments)
+    return [_prepare_one(a, sweep, configs) for a in arguments]
 
 
-def _prepare_one(argument: str, sweep: bool) -> str:
+def _prepare_one(argument: str, sweep: bool, configs: Path) -> str:
     key, equals, value = argument.partition("=")
     if not equals:
         return argument
     key = _ALIASES.get(key, key)
+    if key == "experiment":
+        value = re.sub(r"[\w./-]+", lambda name: _full_name(name[0], configs), value)
     quoted = value[:1] in "'\"" and value[-1:] == value[:1] and len(value) > 1
     if key in _PATHS and not sweep and not quoted and value != "???" and not _PLAIN.fullmatch(value):
         # A quotation mark ends the value and ${ begins an interpolation; backslashes before either count.
         escaped = re.sub(r"(\\*)('|\$\{)", r"\1\1\\\2", value)
         value = f"'{escaped}'"
     return f"{key}={value}"
+
+
+def _full_name(name: str, configs: Path) -> str:
+    """The experiment that a name means: its own, or the last part of a single one's."""
+    known = _choices(configs, "experiment")
+    meant = [name] if name in known else [full for full in known if full.rpartition("/")[2] == name]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        raise UserError(f"experiment={name} may mean {' or '.join(meant)}; give the whole name.")
+    raise UserError(f"there is no experiment {name!r}; known are {', '.join(known)}.")
 
 
 def explain(error: Exception, configs: Path, root: str) -> str:

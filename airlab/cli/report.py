@@ -1,12 +1,13 @@
 """`airlab report`: every committed table, with what it was made on."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.markdown import Markdown
 
-from airlab.cli.bind import bind, to_plain
+from airlab.cli.bind import bind
 from airlab.cli.published import published
 from airlab.errors import UserError
 from airlab.schema.base import Frozen
@@ -18,9 +19,9 @@ class ReportCommand(Frozen):
     results: str
 
 
-def run(config: DictConfig) -> None:
+def run(config: Mapping[str, Any]) -> None:
     """Print the tables below the results folder."""
-    command = bind(ReportCommand, to_plain(config))
+    command = bind(ReportCommand, config)
     console = Console()
     for folder, lock in published(Path(command.results)).items():
         for page in (folder / f"{name}.md" for name in lock.pages):

@@ -1,15 +1,16 @@
 """`airlab score`: attention influence of the user's documents."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from omegaconf import DictConfig
 from pydantic import Field
 
-from airlab.cli.bind import bind, to_plain
+from airlab.cli.bind import bind
 from airlab.cli.outputs import IDENTITY, already_there, check_output, open_store, write_output
 from airlab.errors import UserError
 from airlab.schema.base import Frozen
@@ -62,9 +63,9 @@ def import_stage(source: Input) -> ImportCorpus:
     return ImportCorpus.of_path(Path(source.path or ""), columns)
 
 
-def run(config: DictConfig) -> None:
+def run(config: Mapping[str, Any]) -> None:
     """Score every document and write the table."""
-    command = bind(ScoreCommand, to_plain(config))
+    command = bind(ScoreCommand, config)
     output = Path(command.output)
     check_output(output, ".parquet")
     heads = Path(command.heads)

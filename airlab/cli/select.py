@@ -1,7 +1,7 @@
 """`airlab select`: the best share of scored documents."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from omegaconf import DictConfig
 
-from airlab.cli.bind import bind, to_plain
+from airlab.cli.bind import bind
 from airlab.cli.outputs import IDENTITY, already_there, check_output, write_output
 from airlab.errors import UserError
 from airlab.schema.base import Frozen
@@ -44,9 +43,9 @@ class SelectCommand(Frozen):
     output: str
 
 
-def run(config: DictConfig) -> None:
+def run(config: Mapping[str, Any]) -> None:
     """Select and write the chosen rows with their scores."""
-    command = bind(SelectCommand, to_plain(config))
+    command = bind(SelectCommand, config)
     output, scores = Path(command.output), Path(command.scores)
     check_output(output, ".parquet")
     selecting = bind(Selecting, {"share": command.share, "unit": command.unit, "scope": command.scope})

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import HydraException
-from omegaconf import DictConfig
 
-from airlab.cli.bind import bind, to_plain
+from airlab.cli.bind import bind
 from airlab.cli.experiment import published_targets
 from airlab.cli.main import configs_folder
 from airlab.cli.overrides import explain
@@ -30,9 +30,9 @@ def differences(locked: Mapping[str, str], experiment: str, scale: str) -> list[
     return sorted(name for name in expected.keys() | locked.keys() if expected.get(name) != locked.get(name))
 
 
-def run(config: DictConfig) -> None:
+def run(config: Mapping[str, Any]) -> None:
     """Recompute every committed table's fingerprints and compare them with its lock."""
-    command = bind(VerifyCommand, to_plain(config))
+    command = bind(VerifyCommand, config)
     root = Path(command.results)
     tables = published(root)
     stale = 0

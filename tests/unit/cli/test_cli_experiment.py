@@ -1,4 +1,4 @@
-"""`airlab run -m` composes a job for every combination; `airlab verify` ties tables to configurations."""
+"""`airlab plan` and `table` of published experiments; `airlab verify` ties tables to configurations."""
 
 import json
 from pathlib import Path
@@ -11,6 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from airlab.cli import experiment as commands
 from airlab.cli.experiment import open_experiment, published_targets
 from airlab.cli.main import configs_folder
+from airlab.cli.overrides import prepare
 from airlab.errors import UserError
 from airlab.reporting.audit import AUDIT
 from airlab.reporting.lock import LOCK, write_lock
@@ -21,38 +22,35 @@ NAME = "attention_influence/main"
 AUDITED = "attention_influence/controls"
 
 
-@pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
-    """What `airlab run` was called with; seed 13 is a mistake."""
-    seen: list[tuple[str, tuple[int, ...]]] = []
-
-    def run(config: Any) -> None:
-        _, bound, _ = open_experiment(config)
-        seen.append((bound.scale, bound.seeds))
-        if bound.seeds == (13,):
-            raise UserError("seed 13 is unlucky; choose another.")
-
-    monkeypatch.setattr(commands, "run", run)
-    return seen
-
-
-def test_a_sweep_is_one_job_a_combination(airlab: Airlab, jobs: list[Any]) -> None:
-    answer = airlab("run", "-m", "scale=smoke,laptop", "seeds=[0],[1]")
-    assert answer.code == 0, answer.err
-    assert jobs == [("smoke", (0,)), ("smoke", (1,)), ("laptop", (0,)), ("laptop", (1,))]
-
-
-def test_a_job_that_fails_takes_no_other_down(airlab: Airlab, jobs: list[Any]) -> None:
-    answer = airlab("run", "--multirun", "scale=smoke", "seeds=[13],[1],[2]")
-    assert jobs == [("smoke", (13,)), ("smoke", (1,)), ("smoke", (2,))]
-    assert answer.code == 2
-    assert answer.sentence == "airlab run: seed 13 is unlucky; choose another."
-
-
-def test_one_job_leaves_no_folder_of_its_own(airlab: Airlab, jobs: list[Any]) -> None:
+def test_one_job_leaves_no_folder_of_its_own(airlab: Airlab, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, Any]] = []
+    monkeypatch.setattr(commands, "run", lambda config: seen.append((config["scale"], config["seeds"])))
     assert airlab("run", "scale=smoke", "seeds=[4]").code == 0
-    assert jobs == [("smoke", (4,))]
+    assert seen == [("smoke", [4])]
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["controls", AUDITED])
+def test_an_experiment_is_known_by_the_last_part_of_its_name(airlab: Airlab, name: str) -> None:
+    answer = airlab("plan", f"experiment={name}", "scale=smoke")
+    assert answer.code == 0, answer.err
+    assert f"{AUDITED}, scale smoke" in answer.out
+
+
+def test_an_unknown_experiment_is_told_what_exists(airlab: Airlab) -> None:
+    answer = airlab("plan", "experiment=nonesuch")
+    assert answer.code == 2
+    assert "there is no experiment 'nonesuch'; known are " in answer.sentence and AUDITED in answer.sentence
+
+
+def test_a_name_that_means_two_experiments_is_refused(tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        (tmp_path / "experiment" / folder).mkdir(parents=True)
+        (tmp_path / "experiment" / folder / "main.yaml").touch()
+    with pytest.raises(UserError, match="experiment=main may mean one/main or other/main"):
+        prepare(["experiment=main"], tmp_path)
+    assert prepare(["experiment=one/main"], tmp_path) == ["experiment=one/main"]
+    assert prepare(["-m", "experiment=one/main,other/main"], tmp_path)[1] == "experiment=one/main,other/main"
 
 
 def test_a_plan_says_what_would_run_and_runs_nothing(airlab: Airlab, tmp_path: Path) -> None:
@@ -157,6 +155,7 @@ def test_a_lock_without_its_table(airlab: Airlab, results: Path) -> None:
 def test_every_command_explains_itself(airlab: Airlab, verb: str) -> None:
     answer = airlab(verb, "--help")
     assert answer.code == 0 and answer.err == ""
+    assert "own_size" not in answer.out, "a group that is never chosen"
     assert answer.out.startswith(f"airlab {verb}: ") and f"example: airlab {verb}" in answer.out
     usage = airlab()
     assert usage.code == 0 and f"  {verb} " in usage.out
