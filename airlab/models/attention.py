@@ -56,7 +56,8 @@ _LAYER: ContextVar[int] = ContextVar("airlab_attention_layer")
 
 
 @contextmanager
-def _holding(variable: ContextVar[Any], value: object) -> Iterator[None]:
+def holding(variable: ContextVar[Any], value: object) -> Iterator[None]:
+    """Give a variable a value inside the block."""
     token = variable.set(value)
     try:
         yield
@@ -66,12 +67,12 @@ def _holding(variable: ContextVar[Any], value: object) -> Iterator[None]:
 
 def attention_layout(layout: Layout) -> AbstractContextManager[None]:
     """Apply a layout to every forward pass inside the block, and to none outside."""
-    return _holding(_LAYOUT, layout)
+    return holding(_LAYOUT, layout)
 
 
 def inside_layer(layer: int) -> AbstractContextManager[None]:
     """Say which layer runs, for compiled layers: all of a kind share one program."""
-    return _holding(_LAYER, layer)
+    return holding(_LAYER, layer)
 
 
 def _attend_segment(
