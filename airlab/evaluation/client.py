@@ -11,12 +11,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from airlab.errors import UserError
 from airlab.schema.evaluation import HarnessSpec
+
+if TYPE_CHECKING:
+    from airlab.heads.mask import HeadMask
 
 LOG_TAIL_LINES = 15
 
@@ -129,12 +132,20 @@ def worker(*, offline: bool) -> Worker:
 
 
 def evaluate(
-    checkpoint: Path, suite: Path | HarnessSpec, output: Path, *, batch_size: int, device: str, seed: int
+    checkpoint: Path,
+    suite: Path | HarnessSpec,
+    output: Path,
+    *,
+    batch_size: int,
+    device: str,
+    seed: int,
+    mask: "HeadMask | None" = None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint folder and write its records (Parquet) to `output`.
 
     `suite` is a tasks folder (`airlab.evaluation.tasks`) or the harness's own benchmarks. `seed` is the
-    seed the checkpoint was trained with; it is copied into every record.
+    seed the checkpoint was trained with; it is copied into every record. `mask` says which of the
+    checkpoint's heads are masked.
 
     Returns facts about the run (counts, versions, seconds), JSON-ready.
     """
@@ -148,5 +159,6 @@ def evaluate(
             "batch_size": batch_size,
             "device": device,
             "seed": seed,
+            "mask": None if mask is None else asdict(mask),
         }
     )

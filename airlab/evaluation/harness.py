@@ -13,9 +13,10 @@ import contextlib
 import math
 import os
 from collections import Counter
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lm_eval
 import transformers
@@ -25,8 +26,13 @@ from lm_eval.tasks import TaskManager
 from airlab.errors import UserError
 from airlab.evaluation.records import Record
 from airlab.evaluation.tasks.files import ListedTask, read_tasks
-from airlab.models.cpu import use_fast_exact_float32
+from airlab.heads.mask import HeadMask
+from airlab.models.device import use_device
+from airlab.models.geometry import Geometry
+from airlab.models.load import weights_digest
+from airlab.models.masked import masked_heads
 from airlab.schema.evaluation import METRICS, HarnessSpec, HarnessTask
+from airlab.schema.machine import Machine
 
 
 class HarnessError(RuntimeError):
@@ -38,15 +44,13 @@ def software_versions() -> dict[str, str]:
     return {name: version(name) for name in ("lm_eval", "torch", "transformers")}
 
 
-def load(checkpoint: Path, batch_size: int, device: str) -> Any:
+def load(checkpoint: Path, batch_size: int, device: Literal["cpu", "cuda"]) -> Any:
     """The checkpoint behind lm-eval's model interface, in float32."""
-    if device == "cpu":
-        use_fast_exact_float32()
     return HFLM(
         pretrained=str(checkpoint.resolve()),
         dtype="float32",
         batch_size=batch_size,
-        device=device,
+        device=use_device(Machine(device=device)),
         trust_remote_code=False,
         # The cache takes two requests with the same text for one, wherever their answers begin: the final
         # answer of a problem would get the log-likelihood of its last tokens in the worked answer.
@@ -54,7 +58,27 @@ def load(checkpoint: Path, batch_size: int, device: str) -> Any:
     )
 
 
-def evaluate_local(checkpoint: Path, tasks: Path, *, batch_size: int, device: str, seed: int) -> list[Record]:
+def masking(model: Any, checkpoint: Path, mask: HeadMask | None) -> AbstractContextManager[None]:
+    """A block in which a loaded checkpoint's heads are masked, or none.
+
+    Raises:
+        UserError: the heads are another model's.
+    """
+    if mask is None:
+        return contextlib.nullcontext()
+    mask.check(Geometry.of(model.model.config), weights_digest(checkpoint))
+    return masked_heads(model.model, mask.reference(model.model.device))
+
+
+def evaluate_local(
+    checkpoint: Path,
+    tasks: Path,
+    *,
+    batch_size: int,
+    device: Literal["cpu", "cuda"],
+    seed: int,
+    mask: HeadMask | None,
+) -> list[Record]:
     """Records of every task of a tasks folder, in its order.
 
     Raises `UserError` when an item does not fit the model's context (the harness would cut its beginning
@@ -63,7 +87,7 @@ def evaluate_local(checkpoint: Path, tasks: Path, *, batch_size: int, device: st
     listed = read_tasks(tasks)
     model = load(checkpoint, batch_size, device)
     # The YAML names its data relative to its folder, so that the folder can be moved.
-    with contextlib.chdir(tasks):
+    with masking(model, checkpoint, mask), contextlib.chdir(tasks):
         manager = TaskManager(include_path=".", include_defaults=False)
         results = lm_eval.simple_evaluate(
             model,
@@ -97,16 +121,27 @@ def evaluate_local(checkpoint: Path, tasks: Path, *, batch_size: int, device: st
 
 
 def evaluate_harness(
-    checkpoint: Path, spec: HarnessSpec, *, batch_size: int, device: str, seed: int
+    checkpoint: Path,
+    spec: HarnessSpec,
+    *,
+    batch_size: int,
+    device: Literal["cpu", "cuda"],
+    seed: int,
+    mask: HeadMask | None,
 ) -> list[Record]:
-    """Records of the harness's own benchmarks; an item of a group's member has that member as its cluster."""
+    """Records of the harness's own benchmarks; an item of a group's member has that member as its cluster.
+
+    Raises:
+        UserError: a benchmark has no such metric or answer filter; or the mask is another model's.
+    """
     model = load(checkpoint, batch_size, device)
     manager = TaskManager()
-    return [
-        record
-        for task in spec.tasks
-        for record in _benchmark(model, manager, task, spec.allow_code_execution, seed)
-    ]
+    with masking(model, checkpoint, mask):
+        return [
+            record
+            for task in spec.tasks
+            for record in _benchmark(model, manager, task, spec.allow_code_execution, seed)
+        ]
 
 
 def _benchmark(model: Any, manager: Any, task: HarnessTask, allow_code: bool, seed: int) -> list[Record]:
@@ -153,7 +188,8 @@ def _benchmark(model: Any, manager: Any, task: HarnessTask, allow_code: bool, se
                     task=task.name,
                     task_version=f"{member}:{results['versions'].get(member)}",
                     item_hash=item_hash,
-                    cluster=member,
+                    # A benchmark that is no group would be a single cluster, of which nothing can be said.
+                    cluster=member if len(results["samples"]) > 1 else None,
                     seed=seed,
                     metric=task.metric,
                     value=_finite(member, task.metric, sample[task.metric]),

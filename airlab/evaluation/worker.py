@@ -38,9 +38,14 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     how = {"batch_size": request["batch_size"], "device": request["device"], "seed": request["seed"]}
     from airlab.evaluation import harness  # seconds of imports, paid once a process
     from airlab.evaluation.records import write_records
+    from airlab.heads.mask import HeadMask
     from airlab.schema.evaluation import HarnessSpec
 
     imported = time.perf_counter()
+    told = request["mask"]
+    how["mask"] = told and HeadMask(
+        tuple((layer, head) for layer, head in told["heads"]), told["mode"], told["model_digest"]
+    )
     if request["spec"] is None:
         records = harness.evaluate_local(checkpoint, Path(request["tasks"]), **how)
     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from airlab.errors import UserError
 from airlab.randomness import generator
 
 
@@ -27,3 +28,29 @@ def same_layer_heads(
         order = [*random.permutation(others).tolist(), *random.permutation(taken).tolist()]
         drawn += [(layer, int(head)) for head in order[: len(taken)]]
     return tuple(sorted(drawn))
+
+
+def other_heads(
+    masked: Sequence[tuple[int, int]], layers: int, heads_per_layer: int, draw: int
+) -> tuple[tuple[int, int], ...]:
+    """Random heads of any layer, as many as `masked` has and none of `masked`.
+
+    Args:
+        masked: (layer, head) pairs, counted from 0.
+        heads_per_layer: query heads of a layer.
+        draw: number of the draw.
+
+    Returns:
+        (layer, head) pairs, sorted.
+
+    Raises:
+        UserError: more than half of the model's heads are masked.
+    """
+    others = [(i, j) for i in range(layers) for j in range(heads_per_layer) if (i, j) not in set(masked)]
+    if len(others) < len(masked):
+        raise UserError(
+            f"{len(masked)} of {layers * heads_per_layer} heads are masked, too many to draw as many others; "
+            "use a masking.share_of_heads of one half or less."
+        )
+    drawn = generator(draw, "other heads").choice(len(others), len(masked), replace=False)
+    return tuple(sorted(others[int(i)] for i in drawn))

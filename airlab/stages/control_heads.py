@@ -1,20 +1,36 @@
 """Heads to mask that are not the retrieval heads: controls."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from airlab.schema.machine import Machine
 from airlab.stages.prepare_model import Model, model_folder
 from airlab.store.files import Files
 from airlab.store.stage import Stage, Workdir
 
+if TYPE_CHECKING:
+    from airlab.heads.ranking import HeadRanking
+
+
+def _ranking(work: Workdir, heads: Stage | Files) -> "HeadRanking":
+    from airlab.heads.ranking import read_ranking
+
+    return read_ranking(heads.path if isinstance(heads, Files) else work.input(heads) / "heads.json")
+
+
+def _write(work: Workdir, drawn: Sequence[tuple[int, int]], top: Sequence[tuple[int, int]]) -> None:
+    with work.writing("heads.json") as out:
+        out.write_text(json.dumps([list(pair) for pair in drawn]) + "\n")
+    work.note(heads=len(drawn), of_the_top=len(set(drawn) & set(top)))
+
 
 @dataclass(frozen=True)
 class ControlHeads(Stage):
     """`heads.json`: random heads, as many in each layer as the ranking's top share has there.
 
-    The random mask of AttentionInfluence's masking check (Table 6) and of the selector `random_heads`.
+    The mask of the selector `random_heads`, and a control in the masking check that the paper does not have.
     Drawn among the layer's other heads; where they do not suffice, the rest comes from the ranking's top
     and the record says how many. A list of `[layer, head]` pairs, so it is masked whole.
     """
@@ -30,15 +46,35 @@ class ControlHeads(Stage):
 
     def run(self, work: Workdir, machine: Machine) -> None:
         from airlab.heads.control import same_layer_heads
-        from airlab.heads.ranking import read_ranking
 
-        path = self.heads.path if isinstance(self.heads, Files) else work.input(self.heads) / "heads.json"
-        ranking = read_ranking(path)
+        ranking = _ranking(work, self.heads)
         top = [(h.layer, h.head) for h in ranking.top(self.share_of_heads)]
-        drawn = same_layer_heads(top, ranking.heads_per_layer, self.draw)
-        with work.writing("heads.json") as out:
-            out.write_text(json.dumps([list(pair) for pair in drawn]) + "\n")
-        work.note(heads=len(drawn), of_the_top=len(set(drawn) & set(top)))
+        _write(work, same_layer_heads(top, ranking.heads_per_layer, self.draw), top)
+
+
+@dataclass(frozen=True)
+class RandomHeads(Stage):
+    """`heads.json`: random heads of any layer, as many as the ranking's top share and none of it.
+
+    The random mask of AttentionInfluence's masking check (Table 6). A list of `[layer, head]` pairs, so it is
+    masked whole.
+    """
+
+    VERSION: ClassVar[int] = 1
+    heads: Stage | Files
+    """A ranking: the stage that made it, or an exported one."""
+    share_of_heads: float
+    draw: int
+
+    def slug(self) -> str:
+        return f"draw-{self.draw}"
+
+    def run(self, work: Workdir, machine: Machine) -> None:
+        from airlab.heads.control import other_heads
+
+        ranking = _ranking(work, self.heads)
+        top = [(h.layer, h.head) for h in ranking.top(self.share_of_heads)]
+        _write(work, other_heads(top, ranking.layers, ranking.heads_per_layer, self.draw), top)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,20 @@ from airlab.stages.build_tasks import BuildTasks
 from airlab.store.stage import Stage, Workdir
 
 
+def suite(work: Workdir, tasks: BuildTasks | HarnessSpec) -> Path | HarnessSpec:
+    """What is to be evaluated: an input's tasks folder, or the harness's own benchmarks.
+
+    Raises:
+        UserError: benchmarks are asked for and there is no hub.
+    """
+    if not isinstance(tasks, HarnessSpec):
+        return work.input(tasks) / "tasks"
+    from airlab.evaluation.hub import require_hub
+
+    require_hub()
+    return tasks
+
+
 @dataclass(frozen=True)
 class Evaluate(Stage):
     """lm-eval in its own process over a saved checkpoint: ``records.parquet``."""
@@ -30,18 +44,12 @@ class Evaluate(Stage):
 
     def run(self, work: Workdir, machine: Machine) -> None:
         from airlab.evaluation.client import evaluate
-        from airlab.evaluation.hub import require_hub
 
-        suite: Path | HarnessSpec
-        if isinstance(self.tasks, HarnessSpec):
-            require_hub()
-            suite = self.tasks
-        else:
-            suite = work.input(self.tasks) / "tasks"
+        asked = suite(work, self.tasks)
         with work.writing("records.parquet") as output:
             facts = evaluate(
                 work.input(self.checkpoint),
-                suite,
+                asked,
                 output,
                 batch_size=self.batch_size,
                 device=machine.device,
