@@ -160,7 +160,8 @@ def foot(table: Table) -> list[str]:
     else:
         over = (
             f"{percent} intervals: hierarchical bootstrap over {table.n_runs} seeds ({seeds}) and items, "
-            "scaled to Satterthwaite's t."
+            f"scaled to Satterthwaite's t; simulated ones of 95 % cover {'91' if table.n_runs > 2 else '86'} % "
+            "at least, where the luck of the seeds is most of the error."
         )
     names = [_label(table, variant) for variant in _compared_to(table)]
     both = " and to ".join(names)

@@ -101,6 +101,10 @@ def compare(
 
     One run: items only. Unknown when a stratum has fewer than two units or nothing varies.
 
+    The t is liberal where the luck of few seeds is most of the error: simulated intervals of 95 % over three
+    seeds or more cover the truth in 91 % of experiments or more, over two in 86 % (and p-values are as much
+    too small). Elsewhere they cover what they say, or a little more.
+
     Raises ValueError when strata have different runs.
     """
     if not strata or any(set(grid.runs) != set(strata[0].runs) for grid in strata):
