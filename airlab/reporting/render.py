@@ -158,10 +158,11 @@ def foot(table: Table) -> list[str]:
     if table.n_runs == 1:
         over = f"{percent} intervals: bootstrap over items; one seed ({seeds}), so seed variation is unknown."
     else:
+        covered = 91 if table.n_runs > 2 else 86
         over = (
             f"{percent} intervals: hierarchical bootstrap over {table.n_runs} seeds ({seeds}) and items, "
-            f"scaled to Satterthwaite's t; simulated ones of 95 % cover {'91' if table.n_runs > 2 else '86'} % "
-            "at least, where the luck of the seeds is most of the error."
+            f"scaled to Satterthwaite's t; simulated ones of 95 % cover {covered} % at least, where the luck "
+            "of the seeds is most of the error."
         )
     names = [_label(table, variant) for variant in _compared_to(table)]
     both = " and to ".join(names)
