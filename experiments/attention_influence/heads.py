@@ -39,8 +39,8 @@ built in is a test's business (`tests/unit/heads/test_planted_head.py`, `test_he
 below heads should form; not run yet, by arithmetic a quarter of an hour on one H100:
 
     airlab run experiment=attention_influence/heads machine=gpu1 target=llama-30m training=h100 \\
-        'seeds=[0]' training.budget_tokens=209715200 halvings=8 probes=paper \\
-        map_probes.count=200 map_probes.max_tokens=1024 corpus=pool \\
+        'seeds=[0]' halvings=8 probes.count=800 probes.max_tokens=4096 \\
+        map_probes.count=200 map_probes.max_tokens=1024 training.budget_tokens=209715200 corpus=pool \\
         corpus.pool.bytes_per_domain.prose=20000000 corpus.pool.bytes_per_domain.code=40000000 \\
         corpus.pool.bytes_per_domain.mathematics=20000000 \\
         corpus.pool.bytes_per_domain.reference=20000000 results=outputs/heads
