@@ -3,6 +3,8 @@
 A selector without a file in configs/selector fails the first test; the others run over all files.
 """
 
+import re
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +32,14 @@ def chosen(u: Units, scores: np.ndarray, **spec: object) -> np.ndarray:
 def test_every_kind_has_a_configuration() -> None:
     assert {s.kind for s in SELECTORS.values()} == set(known_selectors())
     assert len(SELECTORS) >= 20
+
+
+@every_selector
+def test_its_docstring_says_whose_it_is(selector: SelectorBase) -> None:
+    written = f"{sys.modules[type(selector).__module__].__doc__} {type(selector).__doc__}"
+    assert re.search(r"arXiv\s\d{4}\.\d{5}|SIGIR\s\d{4}|\bOurs\b", written), (
+        f"the docstring of {type(selector).__name__} credits no paper, nor says that it is Ours"
+    )
 
 
 @every_selector

@@ -1,4 +1,4 @@
-"""Uncertainty of the base model (one of the baselines that AIR names)."""
+"""Uncertainty of the base model."""
 
 from typing import Literal
 
@@ -9,7 +9,11 @@ from airlab.selection.units import Units
 
 
 class Entropy(SelectorBase):
-    """Mean entropy of the base model's predictions, nats a token."""
+    """Mean entropy of the base model's predictions, nats a token.
+
+    A baseline that AIR (arXiv 2512.13279) names, for reasoning traces. Its direction and reduction are not
+    known to us: here the most uncertain documents are taken, by the mean over their tokens.
+    """
 
     kind: Literal["entropy"]
 

@@ -9,7 +9,11 @@ from airlab.selection.units import Units
 
 
 class Length(SelectorBase):
-    """Number of predicted tokens."""
+    """Number of predicted tokens.
+
+    AIR (arXiv 2512.13279) names length as a baseline for reasoning traces, and an ablation of s1 (Muennighoff
+    et al., arXiv 2501.19393) trains on the longest ones. Deviates: documents, not traces.
+    """
 
     kind: Literal["length"]
 

@@ -20,8 +20,8 @@ class LengthMatchedRandom(SelectorBase):
 
     Whatever share is then selected, within domains or over all of them, holds as many units of each
     length bin as the other selector takes, and nothing else of its choice: subclassification on the
-    confound (Cochran 1968). Reviewers of AttentionInfluence asked for a length-matched control, which
-    the paper lacks.
+    confound (Cochran 1968). Ours: reviewers of AttentionInfluence (arXiv 2505.07293) asked for a
+    length-matched control, which the paper lacks.
     """
 
     kind: Literal["length_matched_random"]

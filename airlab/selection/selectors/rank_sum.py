@@ -12,7 +12,11 @@ from airlab.selection.units import Units
 
 
 class RankSum(SelectorBase):
-    """The sum of the ranks that several selectors give a unit within its domain (Borda's count)."""
+    """The sum of the ranks that several selectors give a unit within its domain.
+
+    Borda's count (1781), with which metasearch fuses rankings (Aslam and Montague, SIGIR 2001). Deviates:
+    ranks are shares of the domain, and equal scores share theirs.
+    """
 
     kind: Literal["rank_sum"]
     of: Annotated[tuple[str, ...], Field(min_length=2)]

@@ -10,7 +10,10 @@ from airlab.selection.units import Units
 
 
 class Random(SelectorBase):
-    """A draw for each unit from its id and the seed: blind to the text and to the order of units."""
+    """A draw for each unit from its id and the seed: blind to the text and to the order of units.
+
+    AttentionInfluence (arXiv 2505.07293) has no such arm: it compares with the full pool only.
+    """
 
     kind: Literal["random"]
 

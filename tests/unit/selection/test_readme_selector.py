@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 import airlab.selection.selectors as package
+from airlab.errors import UserError
 from airlab.selection.selectors import known_selectors, make_selector
 from airlab.selection.selectors.base import SelectorBase
-from tests.unit.selection.made_units import CONFIGS, make_units, scored, taken
+from airlab.selection.units import Units
+from tests.unit.selection.made_units import COLUMNS, CONFIGS, configured, make_units, scored, taken
 
 ROOT = Path(__file__).parents[3]
-SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## Add a selector")[1].split("\n## ")[0]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SECTION = README.split("## Add a selector")[1].split("\n## ")[0]
 CODE, CONFIG = (re.findall(rf"```{kind}\n(.*?)```", SECTION, re.S)[0] for kind in ("python", "yaml"))
 COMMAND = re.findall(r"^airlab run (.*surprise.*)$", SECTION, re.M)[0].split()
 
@@ -23,6 +26,34 @@ COMMAND = re.findall(r"^airlab run (.*surprise.*)$", SECTION, re.M)[0].split()
 def place(printed: str) -> str:
     """Where a printed file belongs, as its first line says."""
     return printed.splitlines()[0].removeprefix("# ")
+
+
+def listed() -> list[tuple[str, str]]:
+    """Names in the README's table of selectors, each with what its row asks for."""
+    table = README.split("\n## Selectors\n")[1].split("\n## ")[0]
+    rows = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    return [(name, row[-1].strip()) for row in rows for name in re.findall(r"`([^`]+)`", row[0])]
+
+
+def test_the_readmes_table_names_every_selector_once_and_no_other() -> None:
+    named = [name for name, _ in listed()]
+    twice = sorted({name for name in named if named.count(name) > 1})
+    assert not twice, f"README.md names {', '.join(twice)} in two rows of its table of selectors"
+    missing, unknown = sorted(configured().keys() - set(named)), sorted(set(named) - configured().keys())
+    assert not missing, f"README.md's table of selectors lacks a row for {', '.join(missing)}"
+    assert not unknown, f"README.md's table has {', '.join(unknown)}, which is not in configs/selector/"
+
+
+def test_what_asks_for_nothing_works_on_a_table_of_scores_and_nothing_else_does() -> None:
+    u = make_units()
+    bare = Units(*(getattr(u, column) for column in COLUMNS))
+    for name, asks in listed():
+        try:
+            configured()[name].score(bare, 0)
+        except UserError as error:
+            assert asks, f"README.md says that {name} asks for nothing, but: {error}"
+        else:
+            assert not asks, f"README.md says that {name} asks for {asks}, but it scores without"
 
 
 @pytest.fixture
