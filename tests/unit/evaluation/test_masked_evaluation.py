@@ -190,6 +190,42 @@ def test_heads_without_a_way_to_mask_them_make_no_sense() -> None:
             EvaluateMasked(stages.FakePretrain(seed=0), heads, masking, tasks)
 
 
+def test_lm_eval_generates_with_the_heads_masked_in_padded_batches(checkpoint: Path) -> None:
+    harness = pytest.importorskip("airlab.evaluation.harness")
+    from lm_eval.api.instance import Instance
+
+    heads = HeadMask(((0, 1), (1, 2)), "uniform", weights_digest(checkpoint))
+    prompts = ["a short one", "one that is a good deal longer than that", "two"]
+    model = harness.load(checkpoint, len(prompts), "cpu")
+
+    def generated() -> list[str]:
+        asked: Any = {"until": [], "max_gen_toks": 8, "do_sample": False}
+        requests = [Instance("generate_until", {}, (prompt, asked), i) for i, prompt in enumerate(prompts)]
+        return model.generate_until(requests, disable_tqdm=True)
+
+    def recomputed(prompt: str) -> str:
+        ids = model.tok_encode(prompt)
+        begin = len(ids)
+        while len(ids) < begin + 8 and ids[-1] != model.eot_token_id:
+            with torch.inference_mode():
+                logits = model.model(torch.tensor([ids]), use_cache=False).logits[0, -1]
+            ids.append(int(logits.argmax()))
+        return model.tok_decode(ids[begin:])
+
+    intact = generated()
+    with harness.masking(model, checkpoint, heads):
+        masked = generated()
+        expected = [recomputed(prompt) for prompt in prompts]
+    assert masked == expected and all(masked)
+    assert masked != intact == generated()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_refused(planted: Path, retrieval: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="machine=cpu"):
+        evaluate(planted, retrieval, tmp_path / "records", batch_size=4, device="cuda", seed=0)
+
+
 def test_benchmarks_of_the_harness_are_asked_with_the_heads_masked(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
