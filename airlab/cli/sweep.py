@@ -28,6 +28,8 @@ from airlab.reporting.tables import IncompleteTable, Table
 from airlab.store.store import Store
 
 _HYDRAS_OWN = "multirun.yaml"
+_ABOUT_FILES = ("folder", "results", "partial")
+"""Settings that say nothing about the numbers in a table."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,8 @@ def _aggregate(opened: Sequence[_Opened]) -> None:
             "with the same overrides, or set partial=true."
         )
     folder = opened[0].composed.sweep
-    page = sweep_page(rows, _shared([job.composed for job in opened]))
+    shared = _shared([job.composed for job in opened])
+    page = sweep_page(rows, [o for o in shared if o.partition("=")[0] not in _ABOUT_FILES])
     folder.mkdir(parents=True, exist_ok=True)
     write_page(folder, page)
     print_page(page)
