@@ -52,6 +52,9 @@ class RecordedPass:
         self._graph: torch.cuda.CUDAGraph | None = None
         with torch.inference_mode():
             stream = torch.cuda.Stream(lm.device)
+            # The buffers above are zeroed on the current stream: before that they hold anything, and a token
+            # that does not exist ends the process.
+            stream.wait_stream(torch.cuda.current_stream(lm.device))
             with torch.cuda.stream(stream):
                 for _ in range(2):  # the first run compiles, and nothing may compile while recording
                     compute()
