@@ -18,6 +18,8 @@ ITEMS_ONLY = "bootstrap over items; seed variation unknown"
 RUNS_AND_ITEMS = "bootstrap over seeds and items, scaled to Satterthwaite's t"
 UNKNOWN = "unknown: too few units, or all alike"
 _CHUNK = 250
+_ROUNDING = 1e-12
+"""A spread below this share of the values is that of their rounding: they are alike."""
 
 
 @dataclass(frozen=True)
@@ -165,10 +167,12 @@ def _two_way(
     # In expectation the true variance is below neither marginal part; subtracting noisy estimates may be.
     total = over_items + over_runs
     variance = max(total - residual, over_items, over_runs)
-    if variance <= 0:
+    size = max(float(np.abs(values).max()) for values in weighted)
+    if variance <= (_ROUNDING * size) ** 2:
         return None, None
-    freedom_of_items = sum(part for part, _ in own) ** 2 / sum(part**2 / degrees for part, degrees in own)
-    doubt = over_items**2 / freedom_of_items
+    doubt = 0.0
+    if parts := sum(part for part, _ in own):  # none where items are alike and runs are not
+        doubt = over_items**2 / parts**2 * sum(part**2 / degrees for part, degrees in own)
     if n_runs > 1:
         doubt += over_runs**2 / (n_runs - 1)
     return math.sqrt(variance), total**2 / doubt
