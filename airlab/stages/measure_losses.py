@@ -14,19 +14,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airlab.errors import UserError
-from airlab.progress import announce, progress
+from airlab.progress import progress
 from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
 from airlab.schema.scoring import Scoring
-from airlab.stages.prepare_model import Model, model_folder
+from airlab.stages.masked_model import load_masked
+from airlab.stages.prepare_model import Model
+from airlab.stages.shards import merge_shards, remove_other_shards, shard_name, write_shard
 from airlab.store.files import Files
 from airlab.store.stage import Stage, Workdir
 from airlab.text.ahead import ahead
-from airlab.text.documents import SKIPPED_SCHEMA, Shard, cut_into_shards
+from airlab.text.documents import SKIPPED_SCHEMA, cut_into_shards
 
 if TYPE_CHECKING:
-    from airlab.heads.mask import HeadMask
-    from airlab.models.load import CausalLM
     from airlab.scoring.losses import LossSums
     from airlab.text.tokens import Tokenized
 
@@ -82,10 +82,11 @@ class MeasureLosses(Stage):
         from airlab.scoring.losses import measure_documents
         from airlab.text.tokens import tokenized_documents
 
-        lm, mask = self._load(work, machine)  # refuses what cannot be before the first document is read
+        # Refuses what cannot be before the first document is read.
+        lm, mask = load_masked(work, machine, self.model, self.heads, self.masking, self.scoring)
         shards = cut_into_shards(pq.read_metadata(documents), machine.documents_per_shard)
-        _remove_others(work, shards)
-        missing = [shard for shard in shards if not work.has(_name("losses", shard))]
+        remove_other_shards(work, ("losses", "skipped"), shards)
+        missing = [shard for shard in shards if not work.has(shard_name("losses", shard))]
         total, rest = (sum(shard.documents for shard in some) for some in (shards, missing))
         with pq.ParquetFile(documents) as file:
             batches = (tokenized_documents(file, shard.groups, lm.tokenizer) for shard in missing)
@@ -106,33 +107,10 @@ class MeasureLosses(Stage):
                     advance(skipped.num_rows)
                     # The losses come last: they say that the shard is finished.
                     for kind, table in (("skipped", skipped), ("losses", losses)):
-                        with work.writing(_name(kind, shard)) as path:
-                            _write(path, table)
+                        write_shard(work, kind, shard, table)
         work.note(masked_heads=[list(h) for h in mask.heads])
-        _merge(work, "skipped", shards, SKIPPED_SCHEMA)
-        _merge(work, "losses", shards, SCHEMA)
-
-    def _load(self, work: Workdir, machine: Machine) -> "tuple[CausalLM, HeadMask]":
-        from airlab.heads.mask import read_mask
-        from airlab.models.device import DTYPES, use_device
-        from airlab.models.exactness import check_exactness
-        from airlab.models.load import load_causal_lm
-
-        heads = self.heads.path if isinstance(self.heads, Files) else work.input(self.heads) / "heads.json"
-        mask = read_mask(heads, self.masking.share_of_heads, self.masking.mode)
-        lm = load_causal_lm(
-            model_folder(work, self.model),
-            device=use_device(machine),
-            dtype=DTYPES[self.scoring.precision],
-        )
-        mask.check(lm.geometry, lm.digest)
-        if self.scoring.window_tokens > lm.geometry.context:
-            raise UserError(
-                f"scoring.window_tokens={self.scoring.window_tokens} exceeds the model's context of "
-                f"{lm.geometry.context} tokens; set it to that or less."
-            )
-        check_exactness(lm, longest=self.scoring.window_tokens)
-        return lm, mask
+        merge_shards(work, "skipped", shards, SKIPPED_SCHEMA)
+        merge_shards(work, "losses", shards, SCHEMA)
 
 
 def _tables(
@@ -164,28 +142,3 @@ def _tables(
         "reason": pa.repeat(_TOO_SHORT, short.num_rows),
     }
     return pa.table(losses, schema=SCHEMA), pa.table(skipped, schema=SKIPPED_SCHEMA)
-
-
-def _name(kind: str, shard: Shard) -> str:
-    """Names the documents it holds, so that a shard of another size is another file."""
-    return f"shards/{kind}-{shard.first:012d}-{shard.first + shard.documents - 1:012d}.parquet"
-
-
-def _remove_others(work: Workdir, shards: Sequence[Shard]) -> None:
-    """Remove what an earlier attempt with other shards left: none of it will be asked for."""
-    wanted = {work.path(_name(kind, shard)) for shard in shards for kind in ("losses", "skipped")}
-    others = sorted(path for path in work.path("shards").glob("*") if path not in wanted)
-    if any(path.name.startswith("losses") for path in others):
-        announce("scoring starts again: what was done was saved in shards of another size")
-    for path in others:
-        path.unlink()
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    pq.write_table(table.combine_chunks(), path)
-
-
-def _merge(work: Workdir, kind: str, shards: Sequence[Shard], schema: pa.Schema) -> None:
-    with work.writing(f"{kind}.parquet") as path, pq.ParquetWriter(path, schema) as writer:
-        for shard in shards:
-            writer.write_table(pq.read_table(work.path(_name(kind, shard))))

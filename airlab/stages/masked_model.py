@@ -1,0 +1,44 @@
+"""The model of a scoring pass and the heads that its reference model has masked, loaded and checked."""
+
+from typing import TYPE_CHECKING
+
+from airlab.errors import UserError
+from airlab.schema.heads import Masking
+from airlab.schema.machine import Machine
+from airlab.schema.scoring import Scoring
+from airlab.stages.prepare_model import Model, model_folder
+from airlab.store.files import Files
+from airlab.store.stage import Stage, Workdir
+
+if TYPE_CHECKING:
+    from airlab.heads.mask import HeadMask
+    from airlab.models.load import CausalLM
+
+
+def load_masked(
+    work: Workdir, machine: Machine, model: Model, heads: Stage | Files, masking: Masking, scoring: Scoring
+) -> "tuple[CausalLM, HeadMask]":
+    """The base model, and what makes the reference model of it.
+
+    Raises:
+        UserError: a model that cannot be loaded or is not computed exactly, heads that are not its own, or
+            a window longer than its context.
+    """
+    from airlab.heads.mask import read_mask
+    from airlab.models.device import DTYPES, use_device
+    from airlab.models.exactness import check_exactness
+    from airlab.models.load import load_causal_lm
+
+    file = heads.path if isinstance(heads, Files) else work.input(heads) / "heads.json"
+    mask = read_mask(file, masking.share_of_heads, masking.mode)
+    lm = load_causal_lm(
+        model_folder(work, model), device=use_device(machine), dtype=DTYPES[scoring.precision]
+    )
+    mask.check(lm.geometry, lm.digest)
+    if scoring.window_tokens > lm.geometry.context:
+        raise UserError(
+            f"scoring.window_tokens={scoring.window_tokens} exceeds the model's context of "
+            f"{lm.geometry.context} tokens; set it to that or less."
+        )
+    check_exactness(lm, longest=scoring.window_tokens)
+    return lm, mask
