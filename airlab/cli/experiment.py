@@ -31,6 +31,7 @@ from airlab.store.durable import written
 from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 from airlab.store.provenance import provenance
+from airlab.store.stage import Stage
 from airlab.store.store import Store
 
 PUBLISHED = "results"
@@ -112,12 +113,19 @@ def _run_parts(
     jobs = [
         Job(name, "", "run", "airlab.cli.experiment:run_part", (config, name), Path(command.folder) / name)
         for name, targets in module.parts(bound).items()
-        if Plan(store, list(targets.values())).missing()
+        if not _finished(store, targets)
     ]
     failures = run_jobs(jobs)
     if failures and command.partial:
         _tabulate(module, bound, command, store)
     refuse_failures(failures, len(jobs))
+
+
+def _finished(store: Store, targets: Mapping[str, Stage]) -> bool:
+    try:
+        return all(store.find(stage) is not None for stage in targets.values())
+    except UserError:  # something is damaged; the part's own process says what
+        return False
 
 
 def table(config: Mapping[str, Any]) -> None:
