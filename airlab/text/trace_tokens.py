@@ -49,11 +49,8 @@ class TraceTokens(NamedTuple):
     """int32, what the chat template puts after the response; nothing in a plain text."""
     steps: tuple[Step, ...]
     """They partition the response's characters and its predicted tokens, which are all from the first step's
-    on. Only where nothing stands before the response is its first token not predicted, and in no step."""
-    joined: int
-    """Steps that no token belongs to; each was joined to the step before it, the first to the one after."""
-    straddles: bool
-    """Whether the prompt's last token reaches into the response."""
+    on. Only where nothing stands before the response is its first token not predicted, and in no step. A step
+    that no token belongs to is joined to the step before it, the first one to the step after."""
 
 
 def encode_traces(
@@ -122,10 +119,7 @@ def _divided(
         return NOTHING_TO_PREDICT
     cut_at = after + len(start_tokens)
     everything = np.array(start_tokens + ids, dtype=np.int32)
-    straddles = inside > 0 and offsets[inside - 1][1] > rendered.start
-    return TraceTokens(
-        everything[:cut_at], everything[cut_at:], tuple(steps), len(spans) - len(steps), straddles
-    )
+    return TraceTokens(everything[:cut_at], everything[cut_at:], tuple(steps))
 
 
 def own_characters(text: str, offsets: np.ndarray) -> np.ndarray:

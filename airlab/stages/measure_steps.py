@@ -1,0 +1,193 @@
+"""Measure every reasoning step's loss under the base model and the reference model."""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from airlab.errors import UserError
+from airlab.progress import progress
+from airlab.schema.heads import Masking
+from airlab.schema.machine import Machine
+from airlab.schema.scoring import Scoring
+from airlab.schema.traces import Rendering, Segmentation
+from airlab.stages.masked_model import load_masked
+from airlab.stages.measure_losses import SCHEMA
+from airlab.stages.prepare_model import Model
+from airlab.stages.shards import merge_shards, remove_other_shards, shard_name, write_shard
+from airlab.store.files import Files
+from airlab.store.stage import Stage, Workdir
+from airlab.text.ahead import ahead
+from airlab.text.documents import SHARD_BYTES, SKIPPED_SCHEMA, Shard
+
+if TYPE_CHECKING:
+    from airlab.scoring.losses import LossSums
+    from airlab.text.trace_tokens import TraceTokens
+    from airlab.text.traces import Trace
+
+TooLong = Literal["skip", "window", "refuse"]
+
+STEPS_SCHEMA = pa.schema(
+    [
+        ("unit_id", pa.string()),
+        ("parent_id", pa.string()),
+        ("step", pa.int64()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("first_token", pa.int64()),
+        ("n_tokens", pa.int64()),
+    ]
+)
+"""Characters of the response; the first predicted token, counted from the trace's first, prompt included."""
+
+KINDS = {"skipped": SKIPPED_SCHEMA, "steps": STEPS_SCHEMA, "losses": SCHEMA}
+"""The tables of a shard. The losses come last: they say that the shard is finished."""
+
+_SHARDS_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class MeasureSteps(Stage):
+    """The LossTable `losses.parquet` of steps, and `steps.parquet`, where they lie; in the traces' order.
+
+    A step is named `<trace>#<number from 0>`, its parent is the trace, and its `n_tokens` are the tokens of
+    the response alone. Each is conditioned on everything before it. Traces without a step, and those too long
+    by the rule `too_long`, are listed in `skipped.parquet`. Resume unit, cost and reading ahead are those of
+    `MeasureLosses`, with traces for documents.
+    """
+
+    VERSION: ClassVar[int] = 1
+    model: Model
+    heads: Stage | Files
+    """A ranking's stage, or the user's own file of heads."""
+    masking: Masking
+    traces: Stage
+    rendering: Rendering
+    segmentation: Segmentation
+    scoring: Scoring
+    too_long: TooLong
+    """What happens to a trace of more than `scoring.window_tokens` tokens: it is skipped, cut into windows as
+    a document is (later steps then lose sight of the prompt), or ends the run."""
+
+    def slug(self) -> str:
+        return self.segmentation.rule.replace("_", "-")
+
+    def run(self, work: Workdir, machine: Machine) -> None:
+        traces = work.input(self.traces) / "traces.parquet"
+        if not work.has("losses.parquet"):
+            self._measure(work, machine, traces)
+        shutil.rmtree(work.path("shards"), ignore_errors=True)
+        losses = pq.read_table(work.path("losses.parquet"), columns=["parent_id", "n_tokens"])
+        scored = pc.count_distinct(losses["parent_id"]).as_py()
+        reasons = Counter(pq.read_table(work.path("skipped.parquet"))["reason"].to_pylist())
+        if scored + reasons.total() != pq.read_metadata(traces).num_rows:
+            raise RuntimeError(f"{scored} scored and {reasons.total()} skipped traces are not the input")
+        work.note(
+            scored=scored,
+            skipped=reasons.total(),
+            skipped_by_reason=dict(sorted(reasons.items())),
+            steps=losses.num_rows,
+            tokens=pc.sum(losses["n_tokens"]).as_py() or 0,
+        )
+
+    def _measure(self, work: Workdir, machine: Machine, traces: Path) -> None:
+        from airlab.scoring.steps import measure_steps
+        from airlab.text.trace_tokens import tokenized_traces
+
+        # Refuses what cannot be before the first trace is read.
+        lm, mask = load_masked(work, machine, self.model, self.heads, self.masking, self.scoring)
+        shards = trace_shards(pq.read_metadata(traces), machine.documents_per_shard)
+        remove_other_shards(work, KINDS, shards)
+        missing = [shard for shard in shards if not work.has(shard_name("losses", shard))]
+        total, rest = (sum(shard.documents for shard in some) for some in (shards, missing))
+        with pq.ParquetFile(traces) as file:
+            batches = (
+                tokenized_traces(file, shard.groups, lm.tokenizer, self.rendering, self.segmentation)
+                for shard in missing
+            )
+            with (
+                progress("scoring", "traces", total, before=total - rest) as advance,
+                closing(ahead(batches, most=_SHARDS_AHEAD)) as tokenized,
+            ):
+                measure = partial(
+                    measure_steps,
+                    lm,
+                    mask.reference(lm.device),
+                    window_tokens=self.scoring.window_tokens,
+                    tokens_per_batch=machine.tokens_per_batch,
+                    advance=advance,
+                )
+                for shard, parts in zip(missing, tokenized, strict=True):
+                    found = [self._fitting(trace, tokens) for part in parts for trace, tokens in part]
+                    tables = _tables(found, measure)
+                    advance(tables["skipped"].num_rows)
+                    for kind in KINDS:
+                        write_shard(work, kind, shard, tables[kind])
+        work.note(masked_heads=[list(h) for h in mask.heads])
+        for kind, schema in KINDS.items():
+            merge_shards(work, kind, shards, schema)
+
+    def _fitting(self, trace: "Trace", tokens: "TraceTokens | str") -> "tuple[Trace, TraceTokens | str]":
+        window = self.scoring.window_tokens
+        if isinstance(tokens, str) or len(tokens.ids) <= window or self.too_long == "window":
+            return trace, tokens
+        if self.too_long == "skip":
+            return trace, f"longer than {window} tokens"
+        raise UserError(
+            f"trace '{trace.unit_id}' has {len(tokens.ids)} tokens and scoring.window_tokens is {window}: "
+            "raise that up to the model's context, or set too_long to skip or window."
+        )
+
+
+def trace_shards(metadata: pq.FileMetaData, traces: int) -> list[Shard]:
+    """Cut a table of traces into shards of `traces` traces, as `cut_into_shards` cuts documents."""
+    shards: list[Shard] = []
+    row = size = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        last = shards[-1] if shards else None
+        if last and last.documents + group.num_rows <= traces and size + group.total_byte_size <= SHARD_BYTES:
+            shards[-1] = Shard(last.first, last.documents + group.num_rows, (*last.groups, index))
+            size += group.total_byte_size
+        else:
+            shards.append(Shard(row, group.num_rows, (index,)))
+            size = group.total_byte_size
+        row += group.num_rows
+    return shards
+
+
+def _tables(
+    found: "Sequence[tuple[Trace, TraceTokens | str]]",
+    measure: "Callable[[Sequence[TraceTokens]], Sequence[Sequence[LossSums]]]",
+) -> dict[str, pa.Table]:
+    """What was measured of a shard's traces, where their steps lie, and what was skipped."""
+    scored = [(trace, tokens) for trace, tokens in found if not isinstance(tokens, str)]
+    skipped = [(t.unit_id, t.domain, tokens) for t, tokens in found if isinstance(tokens, str)]
+    steps, losses = [], []
+    for (trace, tokens), sums in zip(scored, measure([tokens for _, tokens in scored]), strict=True):
+        for number, (step, s) in enumerate(zip(tokens.steps, sums, strict=True)):
+            unit_id = f"{trace.unit_id}#{number}"
+            if not np.isfinite(s.base + s.reference + s.entropy):
+                raise UserError(
+                    f"step {number} of trace {trace.unit_id} has a loss that is not a number; use "
+                    "scoring.precision=float32 or another model."
+                )
+            steps.append((unit_id, trace.unit_id, number, *step))
+            losses.append((unit_id, trace.unit_id, trace.domain, s.n_tokens, s.base, s.reference, s.entropy))
+    rows: dict[str, Sequence[tuple[object, ...]]] = {"skipped": skipped, "steps": steps, "losses": losses}
+    return {kind: _table(rows[kind], schema) for kind, schema in KINDS.items()}
+
+
+def _table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.table(arrays, schema=schema)
