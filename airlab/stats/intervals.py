@@ -172,7 +172,7 @@ def _two_way(
         return None, None
     doubt = 0.0
     if parts := sum(part for part, _ in own):  # none where items are alike and runs are not
-        doubt = over_items**2 / parts**2 * sum(part**2 / degrees for part, degrees in own)
+        doubt = over_items**2 / (parts**2 / sum(part**2 / degrees for part, degrees in own))
     if n_runs > 1:
         doubt += over_runs**2 / (n_runs - 1)
     return math.sqrt(variance), total**2 / doubt
