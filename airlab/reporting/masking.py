@@ -99,6 +99,7 @@ def masking_page(check: Check, records: Mapping[str, Sequence[Record]], *, parti
     if holes and not partial:
         raise IncompleteTable(f"{len(holes)} results are missing: " + "; ".join(holes))
     tested = _tests(check, grids)
+    alone = _alone(check, grids)
     values = {
         key: interval(grid, rng=generator(0, NAME, "value", key[0], *_purpose(key[1])), level=LEVEL)
         for key, grid in grids.items()
@@ -115,11 +116,12 @@ def masking_page(check: Check, records: Mapping[str, Sequence[Record]], *, parti
         sections=(
             _value_section(check, values),
             *(_difference_section(pair, tested) for pair in COMPARED),
+            _draw_section(alone),
             _paper_section(check, values, drops),
         ),
         foot=tuple(_foot(check)),
         csv_header=_CSV_HEADER,
-        csv_rows=tuple(_csv_rows(check, values, tested, drops)),
+        csv_rows=tuple(_csv_rows(check, values, tested, alone, drops)),
     )
 
 
@@ -225,6 +227,23 @@ def _composite(check: Check, grids: _Grids, arm: str, reference: str) -> Compari
     return _compare(grids, arm, reference, columns, scales)
 
 
+def _alone(check: Check, grids: _Grids) -> dict[tuple[str, int | None], Comparison | None]:
+    """(Arm, draw) -> its composite against the intact model: a draw may hold a head that breaks the model."""
+    found: dict[tuple[str, int | None], Comparison | None] = {}
+    for arm in ARMS:
+        for draw in check.draws if arm in DRAWN else [None]:
+            if arm == INTACT:
+                continue
+            only = {key: _one_run(grid, draw) for key, grid in grids.items() if key[0] in (arm, INTACT)}
+            found[arm, draw] = _composite(check, only, arm, INTACT)
+    return found
+
+
+def _one_run(grid: Grid, draw: int | None) -> Grid:
+    run = grid.runs.index(draw) if draw in grid.runs and len(grid.runs) > 1 else 0
+    return Grid((0,), grid.items, grid.values[run : run + 1], grid.clusters)
+
+
 def _holm(results: Mapping[str, Comparison | None]) -> dict[str, tuple[float, int]]:
     """Name -> adjusted p-value and how many were corrected together; none for what has no p-value."""
     p_values = {n: r.p_value for n, r in results.items() if r is not None and r.p_value is not None}
@@ -308,6 +327,17 @@ def _difference_section(pair: tuple[str, str], tested: Sequence[Tested]) -> Sect
     return Section(title, ("task", "difference", "Holm-adjusted p", "would have been found"), tuple(rows))
 
 
+def _draw_section(alone: Mapping[tuple[str, int | None], Comparison | None]) -> Section:
+    rows = tuple(
+        (
+            ARMS[arm] if draw is None else f"{ARMS[arm]}, draw {draw}",
+            _UNKNOWN if result is None else _text(result.estimate, sign=True),
+        )
+        for (arm, draw), result in alone.items()
+    )
+    return Section("Each draw alone, minus intact", ("masked", "all tasks, composite ↑"), rows)
+
+
 def _p_text(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
@@ -365,7 +395,7 @@ def _lost_text(drop: Estimate | None) -> str:
 
 
 def _foot(check: Check) -> Iterator[str]:
-    composite = ", ".join(column.label for column in check.columns if column.in_composite)
+    composite = "; ".join(column.label for column in check.columns if column.in_composite)
     yield (
         f"Value [interval]; {100 * LEVEL:g} % intervals. Random arms: means over {len(check.draws)} draws of "
         "heads, intervals over draws and items. The other two exist once, and their intervals are over items "
@@ -378,8 +408,12 @@ def _foot(check: Check) -> Iterator[str]:
         "last column is the true difference that would have been found with 80 % probability."
     )
     yield (
-        f"Composite: mean over {composite} of the difference, positive is better, in units of the intact "
-        "model's standard deviation between items."
+        "Draws alone are described, not tested; their intervals are over items only. A draw may hold a head "
+        "without which the model cannot do anything, and the mean over few draws then hangs on it."
+    )
+    yield (
+        "Composite: mean of these differences, positive is better, in units of the intact model's standard "
+        f"deviation between items: {composite}."
     )
     yield (
         "Paper: AttentionInfluence (arXiv 2505.07293), Table 6, its 1.3B selector, as printed: other tasks, "
@@ -410,6 +444,7 @@ def _csv_rows(
     check: Check,
     values: Mapping[tuple[str, Column], Estimate],
     tested: Sequence[Tested],
+    alone: Mapping[tuple[str, int | None], Comparison | None],
     drops: Mapping[tuple[str, Column], Estimate | None],
 ) -> Iterator[tuple[str, ...]]:
     for column in check.columns:
@@ -419,6 +454,10 @@ def _csv_rows(
         estimate = None if test.result is None else test.result.estimate
         pair = (test.arm, test.reference)
         yield _csv_row("difference", test.column, *pair, estimate, test.p_holm, test.detectable)
+    for (arm, draw), result in alone.items():
+        if draw is not None:
+            estimate = None if result is None else result.estimate
+            yield _csv_row("difference", None, f"{arm}, draw {draw}", INTACT, estimate, None, None)
     for (arm, column), drop in drops.items():
         yield _csv_row("share lost", column, arm, INTACT, drop, None, None)
     for task, printed in PAPER.items():
