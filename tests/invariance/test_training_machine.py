@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from airlab.errors import UserError
 from airlab.randomness import generator
@@ -14,7 +16,7 @@ from airlab.schema.machine import Machine
 from airlab.schema.training import TargetModel, Training
 from airlab.training import loop
 from airlab.training.launch import launch
-from airlab.training.pretrain import Job, pretrain
+from airlab.training.pretrain import EXPORTS, Job, pretrain
 from airlab.training.tokenizer import train_tokenizer
 
 N_STEPS, BATCH, CONTEXT = 12, 8, 16
@@ -116,3 +118,24 @@ def test_batch_that_does_not_split_over_the_processes_is_refused(root: Path) -> 
 def test_fewer_processes_than_asked_for_are_noticed(root: Path) -> None:
     with pytest.raises(RuntimeError, match="1 training processes run, 2 were asked for"):
         pretrain(a_job(root, "alone", Machine(processes=2)))
+
+
+def test_two_processes_keep_the_models_that_one_keeps(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    one, two = (
+        a_job(root, f"keeping-{machine.processes}", machine).model_copy(update={"halvings": 2})
+        for machine in (
+            Machine(sequences_per_micro_batch=BATCH),
+            Machine(sequences_per_micro_batch=3, processes=2, deepspeed_stage=2),
+        )
+    )
+    pretrain(one)
+    launch(two)
+    folders = sorted(path.name for path in (one.output / EXPORTS).iterdir())
+    assert folders == sorted(path.name for path in (two.output / EXPORTS).iterdir())
+    assert [int(name) for name in folders] == [0, 3, 6, 12]
+    for name in folders:
+        first, second = (load_file(job.output / EXPORTS / name / "model.safetensors") for job in (one, two))
+        assert first.keys() == second.keys()
+        for weight in first:
+            torch.testing.assert_close(first[weight], second[weight], rtol=1e-3, atol=1e-5)
