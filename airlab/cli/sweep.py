@@ -22,6 +22,7 @@ from airlab.cli.bind import to_plain
 from airlab.cli.jobs import Job, refuse_failures, run_jobs
 from airlab.cli.outputs import open_store
 from airlab.errors import UserError
+from airlab.progress import announce
 from airlab.reporting.pages import print_page, write_page
 from airlab.reporting.sweep import SweepJob, sweep_page
 from airlab.reporting.tables import IncompleteTable, Table
@@ -87,7 +88,7 @@ def discard(folder: Path) -> None:
 
 
 def each(verb: str, jobs: Sequence[Composed]) -> None:
-    """Run a command once for every job; it says itself where its output goes."""
+    """Run a command other than an experiment's once for every job; its settings say where its output goes."""
     from airlab.cli.main import VERBS
 
     told = varying(jobs)
@@ -109,9 +110,10 @@ def run(verb: str, jobs: Sequence[Composed]) -> None:
     failures = run_jobs(calls)
     try:
         _aggregate(opened)
-    except UserError:
+    except UserError as error:
         if not failures:
             raise
+        announce(str(error))
     refuse_failures(failures, len(calls))
 
 
@@ -164,7 +166,7 @@ def _opened(jobs: Sequence[Composed]) -> list[_Opened]:
     opened = []
     places: dict[tuple[str, str, str], str] = {}
     for job in jobs:
-        own = {**job.config, "folder": str(job.folder), "partial": False}
+        own = {**job.config, "folder": str(job.folder)}
         if not any(override.lstrip("+").startswith("results=") for override in job.overrides):
             own["results"] = str(job.folder)
         try:
@@ -172,9 +174,9 @@ def _opened(jobs: Sequence[Composed]) -> list[_Opened]:
             experiment.check(module, bound, command)
         except UserError as error:
             raise UserError(f"{_name(job)} ({' '.join(job.overrides)}): {error}") from None
-        opened.append(
-            _Opened(replace(job, config=own), told[job.number], module, bound, bool(job.config["partial"]))
-        )
+        # Partial is asked for of the table over all jobs; one that ends has its own table whole.
+        own["partial"] = False
+        opened.append(_Opened(replace(job, config=own), told[job.number], module, bound, command.partial))
         place = (command.results, bound.name, bound.scale)
         if place in places:
             raise UserError(

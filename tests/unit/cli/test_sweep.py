@@ -202,7 +202,8 @@ def test_what_a_failed_job_lacks_is_marked_where_a_partial_table_was_asked_for(b
 
 
 def test_holes_are_refused_by_the_names_of_their_jobs(broken: Any) -> None:
-    place, _ = broken
+    place, run = broken
+    assert "not complete" not in run.stderr, "a partial table was asked for"
     before = sorted(place.folder.iterdir())
     done = place.airlab("table", *SWEEP, "seeds=[0],[1],[2]", "folder=other")
     assert done.returncode == 2 and done.stdout == ""
@@ -326,6 +327,16 @@ def test_a_sweep_of_plans_runs_nothing(airlab: Airlab, tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     assert answer.out.count("stages, ") == 2 and "job 1 (selecting.share=0.5)" in answer.out
     assert not (tmp_path / "store").exists() and list(Path().iterdir()) == []
+
+
+def test_other_commands_sweep_in_processes_of_their_own_too(airlab: Airlab) -> None:
+    answer = airlab("select", "-m", "scores=none.parquet", "share=0.1,0.2", "output=best-${share}.parquet")
+    assert answer.code == 2
+    *_, first, second, last = answer.err.splitlines()
+    for number, told in enumerate((first, second)):
+        assert f"job {number} (share=0.{number + 1}) ended with exit code 2: airlab select: " in told
+        assert "scores=none.parquet does not exist" in told
+    assert last.startswith("airlab select: 2 of 2 jobs failed")
 
 
 def job(call: str, *arguments: object) -> Job:
