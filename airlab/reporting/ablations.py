@@ -200,6 +200,8 @@ def _foot(
         "full pool has its own interval and is no test. No two variants are compared.",
     ]
     runs = {verdict.composite.n_runs for verdict in verdicts.values() if verdict is not None}
+    if 1 in runs:
+        lines.append("With one seed, composites' intervals are over items only.")
     if any(n < SEEDS_TO_CLAIM for n in runs):
         lines.append(f"Nothing is claimed from fewer than {SEEDS_TO_CLAIM} seeds.")
     missing = [a.name for a in ablations if verdicts[a.name] is None]
