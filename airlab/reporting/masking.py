@@ -83,6 +83,9 @@ class Tested:
     p_holm: float | None
     detectable: float | None
     """The smallest true difference found with 80 % probability."""
+    in_spreads: float | None
+    """The difference in the composite's units: the intact model's spread between items; positive is better,
+    None where there is no spread."""
 
 
 _Grids = dict[tuple[str, Column], Grid]
@@ -179,9 +182,11 @@ def _tests(check: Check, grids: _Grids) -> tuple[Tested, ...]:
     for arm, reference in COMPARED:
         found = by_column[arm, reference]
         adjusted = _holm({_name(column): result for column, result in found.items()})
-        tested += [_tested(arm, reference, c, r, adjusted, _name(c)) for c, r in found.items()]
+        tested += [
+            _tested(arm, reference, c, r, adjusted, _name(c), _unit(grids, c)) for c, r in found.items()
+        ]
     adjusted = _holm({_pair_name(*pair): result for pair, result in whole.items()})
-    tested += [_tested(*pair, None, r, adjusted, _pair_name(*pair)) for pair, r in whole.items()]
+    tested += [_tested(*pair, None, r, adjusted, _pair_name(*pair), 1.0) for pair, r in whole.items()]
     return tuple(tested)
 
 
@@ -217,14 +222,15 @@ def _composite(check: Check, grids: _Grids, arm: str, reference: str) -> Compari
     None where an arm is missing, or where the intact model's items are all alike in a column.
     """
     columns = [column for column in check.columns if column.in_composite]
-    scales = []
-    for column in columns:
-        intact = grids.get((INTACT, column))
-        spread = 0.0 if intact is None or len(intact.items) < 2 else float(np.std(intact.values[0], ddof=1))
-        if spread == 0:
-            return None
-        scales.append(spread if column.higher_is_better else -spread)
-    return _compare(grids, arm, reference, columns, scales)
+    units = [unit for column in columns if (unit := _unit(grids, column)) is not None]
+    return _compare(grids, arm, reference, columns, units) if len(units) == len(columns) else None
+
+
+def _unit(grids: _Grids, column: Column) -> float | None:
+    """The intact model's spread between items, negative where lower is better; None where there is none."""
+    intact = grids.get((INTACT, column))
+    spread = 0.0 if intact is None or len(intact.items) < 2 else float(np.std(intact.values[0], ddof=1))
+    return None if spread == 0 else spread if column.higher_is_better else -spread
 
 
 def _alone(check: Check, grids: _Grids) -> dict[tuple[str, int | None], Comparison | None]:
@@ -257,14 +263,16 @@ def _tested(
     result: Comparison | None,
     adjusted: Mapping[str, tuple[float, int]],
     name: str,
+    unit: float | None,
 ) -> Tested:
+    in_spreads = None if result is None or unit is None else result.estimate.value / unit
     if result is None or name not in adjusted or result.standard_error is None or result.freedom is None:
-        return Tested(arm, reference, column, result, None, None)
+        return Tested(arm, reference, column, result, None, None, in_spreads)
     p_holm, family = adjusted[name]
     detectable = minimum_detectable_effect(
         result.standard_error, result.freedom, comparisons=family, level=LEVEL
     )
-    return Tested(arm, reference, column, result, p_holm, detectable)
+    return Tested(arm, reference, column, result, p_holm, detectable, in_spreads)
 
 
 def _accuracies(check: Check) -> list[Column]:
@@ -312,19 +320,21 @@ def _difference_section(pair: tuple[str, str], tested: Sequence[Tested]) -> Sect
             continue
         label = "all tasks, composite ↑" if test.column is None else _label(test.column)
         if test.result is None:
-            rows.append((label, _MISSING if test.column is not None else _UNKNOWN, _UNKNOWN, _UNKNOWN))
+            rows.append((label, _MISSING if test.column is not None else _UNKNOWN, *[_UNKNOWN] * 3))
             continue
         told_apart = test.p_holm is not None and test.p_holm <= 1 - LEVEL
         rows.append(
             (
                 label,
                 _text(test.result.estimate, sign=True),
+                _UNKNOWN if test.in_spreads is None else f"{round(test.in_spreads, 2) + 0.0:+.2f}",
                 _UNKNOWN if test.p_holm is None else _p_text(test.p_holm),
                 "" if told_apart else _UNKNOWN if test.detectable is None else f"{test.detectable:.3f}",
             )
         )
     title = f"{ARMS[pair[0]].capitalize()} minus {ARMS[pair[1]]}"
-    return Section(title, ("task", "difference", "Holm-adjusted p", "would have been found"), tuple(rows))
+    headers = ("task", "difference", "in spreads ↑", "Holm-adjusted p", "would have been found")
+    return Section(title, headers, tuple(rows))
 
 
 def _draw_section(alone: Mapping[tuple[str, int | None], Comparison | None]) -> Section:
@@ -412,8 +422,8 @@ def _foot(check: Check) -> Iterator[str]:
         "without which the model cannot do anything, and the mean over few draws then hangs on it."
     )
     yield (
-        "Composite: mean of these differences, positive is better, in units of the intact model's standard "
-        f"deviation between items: {composite}."
+        "In spreads: the difference in units of the intact model's standard deviation between items, turned "
+        f"so that positive is better; the composite is the mean of these over {composite}."
     )
     yield (
         "Paper: AttentionInfluence (arXiv 2505.07293), Table 6, its 1.3B selector, as printed: other tasks, "
@@ -435,6 +445,7 @@ _CSV_HEADER = (
     "high",
     "p_holm",
     "detectable",
+    "in_spreads",
     "n_items",
     "n_draws",
 )
@@ -449,20 +460,21 @@ def _csv_rows(
 ) -> Iterator[tuple[str, ...]]:
     for column in check.columns:
         for arm in ARMS:
-            yield _csv_row("value", column, arm, "", values.get((arm, column)), None, None)
+            yield _csv_row("value", column, arm, "", values.get((arm, column)))
     for test in tested:
         estimate = None if test.result is None else test.result.estimate
         pair = (test.arm, test.reference)
-        yield _csv_row("difference", test.column, *pair, estimate, test.p_holm, test.detectable)
+        more = (test.p_holm, test.detectable, test.in_spreads)
+        yield _csv_row("difference", test.column, *pair, estimate, *more)
     for (arm, draw), result in alone.items():
         if draw is not None:
             estimate = None if result is None else result.estimate
-            yield _csv_row("difference", None, f"{arm}, draw {draw}", INTACT, estimate, None, None)
+            yield _csv_row("difference", None, f"{arm}, draw {draw}", INTACT, estimate)
     for (arm, column), drop in drops.items():
-        yield _csv_row("share lost", column, arm, INTACT, drop, None, None)
+        yield _csv_row("share lost", column, arm, INTACT, drop)
     for task, printed in PAPER.items():
         for arm, value in zip((INTACT, RANDOM, RETRIEVAL), printed, strict=True):
-            yield ("paper", "value", task, "", "True", arm, "", repr(value), *[""] * 6)
+            yield ("paper", "value", task, "", "True", arm, "", repr(value), *[""] * 7)
 
 
 def _csv_row(
@@ -471,13 +483,14 @@ def _csv_row(
     arm: str,
     reference: str,
     estimate: Estimate | None,
-    p_holm: float | None,
-    detectable: float | None,
+    p_holm: float | None = None,
+    detectable: float | None = None,
+    in_spreads: float | None = None,
 ) -> tuple[str, ...]:
     task = (
         ("all", "composite", "True") if column is None else (*_purpose(column), str(column.higher_is_better))
     )
     if estimate is None:
-        return ("here", quantity, *task, arm, reference, *[""] * 7)
-    found = numbers(estimate.value, estimate.low, estimate.high, p_holm, detectable)
+        return ("here", quantity, *task, arm, reference, *[""] * 8)
+    found = numbers(estimate.value, estimate.low, estimate.high, p_holm, detectable, in_spreads)
     return ("here", quantity, *task, arm, reference, *found, *numbers(estimate.n_items, estimate.n_runs))

@@ -135,6 +135,11 @@ def test_the_composite_turns_every_column_so_that_positive_is_better(found: dict
         sign = 1 if column.higher_is_better else -1
         parts.append(sign * (np.mean(of[0]) - np.mean(of[1])) / np.std(of[1], ddof=1))
     assert float(row["value"]) == pytest.approx(np.mean(parts)) and float(row["value"]) < -0.5
+    # Each task's part stands beside its difference, so that tasks compare.
+    for column, part in zip((MARGIN, BITS), parts, strict=True):
+        (row,) = rows(page, quantity="difference", metric=column.metric, reference=INTACT)
+        assert float(row["in_spreads"]) == pytest.approx(part)
+    assert {len(row) for row in page.csv_rows} == {len(page.csv_header)}
 
 
 def test_p_values_are_corrected_within_a_comparison_and_over_composites(
@@ -157,9 +162,9 @@ def test_what_is_not_told_apart_names_what_would_have_been(found: dict[str, list
     section = masking_page(CHECK, alike).sections[1]
     assert section.title == "Retrieval heads masked minus intact"
     by_task = {row[0]: row for row in section.rows}
-    assert 0 < float(by_task["lookup, margin ↑"][3]) < 0.5
+    assert 0 < float(by_task["lookup, margin ↑"][4]) < 0.5
     told = {row[0]: row for row in masking_page(CHECK, found).sections[1].rows}
-    assert told["lookup, margin ↑"][2:] == ("< 0.001", "")
+    assert told["lookup, margin ↑"][3:] == ("< 0.001", "")
 
 
 def test_each_draw_is_also_shown_alone(found: dict[str, list[Record]]) -> None:
