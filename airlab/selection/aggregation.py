@@ -84,7 +84,7 @@ def _relative(base: np.ndarray, reference: np.ndarray, tokens: np.ndarray, least
     least = np.maximum(base, least_loss * tokens)
     if (least <= 0).any():
         raise UserError(
-            f"{int((least <= 0).sum())} unit(s) have a base loss of zero, for which a relative increase is not "
-            "defined; set aggregation.least_loss above zero."
+            f"{int((least <= 0).sum())} unit(s) have a base loss of zero, for which a relative increase is "
+            "not defined; set aggregation.least_loss above zero."
         )
     return (reference - base) / least

@@ -219,8 +219,8 @@ def choose_trace_columns(present: list[str], columns: TraceColumns, where: str) 
     if found is None:
         wanted = f"the layout {columns.layout}" if columns.layout else "traces"
         raise UserError(
-            f"{where} has no columns for {wanted}: set input.messages, or input.prompt and input.response (and "
-            f"input.thinking), to some of {listed}."
+            f"{where} has no columns for {wanted}: set input.messages, or input.prompt and input.response "
+            f"(and input.thinking), to some of {listed}."
         )
     answer = find(columns.answer, ANSWER_NAMES, found[1:])
     order = find(columns.order, ORDER_NAMES)
