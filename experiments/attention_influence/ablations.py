@@ -39,12 +39,12 @@ for `heads-20`, and a global scope that selects reasoning, code and boilerplate 
 text (docs/LOG.md, levels by kind of text). From the second, nothing: the main table detected differences of
 0.2 to 0.7 only, targets here see two fifths of its tokens, and fifteen tests are corrected for.
 
-Time at laptop scale, by the arithmetic of `controls`, whose pool and budget this shares (a pass over 93,000
-tokens 2.7 minutes on two CPU cores, a cell about 32 s), not measured yet. Eight passes: six of 2.7 or a
-little less; the tenth and the fifth of heads begin lower in the stack and cost 2.9 to 3.8 each: 21.6 to
-23.8 in all. 72 cells: three of the full pool, 24 of random, 45 of attention influence: 38.4. Pool, model
-and heads 1.4; fifteen processes that start, up to 2. In all 63 to 66 minutes, 12 fewer where the controls
-are in the store: both masks' passes and nine cells are theirs, too.
+Time at laptop scale, by what `controls` took, whose pool and budget this shares (a pass over 93,000 tokens
+2.8 minutes on two CPU cores, a target 14.6 s and its evaluation 10.7), not measured yet. Eight passes: six
+of 2.8 or a little less; the tenth and the fifth of heads begin lower in the stack and cost 3.0 to 3.9 each:
+22.8 to 24.6 in all. 72 cells, three of the full pool, 24 of random, 45 of attention influence: 30.4. Pool,
+model and heads 1.2; fifteen processes that start, up to 2. In all 56 to 58 minutes, 11 fewer where the
+controls are in the store: both masks' passes and nine cells are theirs, too.
 """
 
 import json

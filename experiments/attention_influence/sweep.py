@@ -12,10 +12,10 @@ Expected at laptop scale: nothing that can be told from random (as in `main` and
 tokens than `main`); the detectable differences say how little that means. Against the method: a share at
 which random wins.
 
-Time at laptop scale, by the arithmetic of `controls`, whose pool and budget this shares: pool, model and
-heads 1.4 minutes, one pass 2.7, and 21 cells of 32 s (three of the full pool, shared by the jobs, and for
-each share three of random and three of influence) 11.2; three processes that start and write their tables,
-up to 1. In all about 16 minutes, 7 fewer where the controls are in the store.
+Time at laptop scale, by what `controls` took, whose pool and budget this shares: pool, model and heads 1.2
+minutes, one pass 2.8, and 21 cells of 25.3 s (three of the full pool, shared by the jobs, and for each
+share three of random and three of influence) 8.9; three processes that start and write their tables, up to
+1. In all about 14 minutes, 8 fewer where the controls are in the store.
 """
 
 from typing import ClassVar, Literal
