@@ -166,8 +166,8 @@ def _stability_foot(found: Stability) -> Iterator[str]:
         )
     yield (
         f"Draws are of the probes of the default's form, of all seeds; mean [5 and 95 % quantiles] over "
-        f"{found.draws:,} draws. The sets of a draw share no probe, so nothing is compared with itself; draws "
-        "overlap one another and share their text, so the quantiles are rather too narrow."
+        f"{found.draws:,} draws. The sets of a draw share no probe, so nothing is compared with itself; "
+        "draws overlap one another and share their text, so the quantiles are rather too narrow."
     )
     if found.yardstick is None:
         yield "How much two draws of as many probes as the default's differ is unknown: there is one seed."
