@@ -34,6 +34,8 @@ class Chain(NamedTuple):
     question: str
     steps: tuple[str, ...]
     answer: str
+    difficulty: int
+    """Within its generator, 1 to 8; more digits, terms or iterations where the generator heeds it."""
 
     def text(self) -> str:
         """The problem as a document shows it: question, numbered steps, answer."""
@@ -46,10 +48,10 @@ def chains(spec: ReasoningSpec, seed: int) -> Iterator[Chain]:
 
     Depends on `spec.max_tier`, `spec.rounds` and the seed only; no global random state is read or changed.
     """
-    drawers = _drawers(spec.max_tier, seed)
+    found = drawers(spec.max_tier, seed)
     seen: set[str] = set()
     for turn in range(spec.rounds):
-        order = list(drawers)
+        order = list(found)
         random.Random(derive_seed(seed, "order of generators", turn)).shuffle(order)
         for drawer in order:
             chain = drawer.draw()
@@ -82,7 +84,7 @@ def source() -> str:
     return f"{PACKAGE}=={VERSION}"
 
 
-def _drawers(max_tier: int, seed: int) -> list["_Drawer"]:
+def drawers(max_tier: int, seed: int) -> list["Drawer"]:
     """A drawer for each checked generator up to the tier, in the order of their names."""
     source()
     from engram_generator.curriculum.registry import get_all_generators
@@ -90,22 +92,25 @@ def _drawers(max_tier: int, seed: int) -> list["_Drawer"]:
     from engram_generator.validation.library_verifier import LibraryVerifier
 
     recompute, textbook = LibraryVerifier(), ExampleVerifier()
-    found: dict[str, _Drawer] = {}
+    found: dict[str, Drawer] = {}
     for generator in get_all_generators():
         name = str(generator.task_name)
         if generator.tier > max_tier or name in _NOT_REPRODUCIBLE:
             continue
         if recompute.can_verify(name):
-            found[name] = _Drawer(generator, recompute, seed)
+            found[name] = Drawer(generator, recompute, seed)
         elif textbook.verify(name).match is True:
-            found[name] = _Drawer(generator, None, seed)
+            found[name] = Drawer(generator, None, seed)
     return [found[name] for name in sorted(found)]
 
 
-class _Drawer:
+class Drawer:
     """One generator with its own random stream, which remembers what it needs to check a sample."""
 
     def __init__(self, generator: Any, verifier: Any, seed: int) -> None:
+        self.task = str(generator.task_name)
+        self.tier = int(generator.tier)
+        self._original = generator
         self._generator = copy.copy(generator)  # the registry's instances are shared
         self._generator._rng = random.Random(derive_seed(seed, "problems", generator.task_name))
         self._create: Callable[[int], tuple[str, dict[str, Any]]] = self._generator._create_problem
@@ -113,6 +118,12 @@ class _Drawer:
         self._solution: dict[str, Any] = {}
         self._verifier = verifier
         """Recomputes answers by another library; None where the generator was checked against a textbook."""
+
+    def again(self, seed: int, lowest: int, highest: int) -> "Drawer":
+        """The same generator with a stream of its own, restricted to a range of difficulties."""
+        drawer = Drawer(self._original, self._verifier, seed)
+        drawer._generator.set_difficulty(lowest, highest)
+        return drawer
 
     def _remember(self, difficulty: int) -> tuple[str, dict[str, Any]]:
         problem, self._solution = self._create(difficulty)
@@ -135,7 +146,7 @@ class _Drawer:
         question = (
             f"{sample.input_text[:1].upper()}{sample.input_text[1:].rstrip('.')}: {sample.problem.strip()}"
         )
-        return Chain(sample.task_name, sample.tier, question, steps, sample.answer.strip())
+        return Chain(sample.task_name, sample.tier, question, steps, sample.answer.strip(), sample.difficulty)
 
 
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
@@ -155,7 +166,7 @@ def equations_hold(step: str) -> bool:
     for clause in re.split(r"[,;:]\s|\.\s", plain):
         sides = [side.strip().rstrip(".") for side in clause.split("=")]
         for left, right in itertools.pairwise(sides):
-            values = _value(left), _value(right)
+            values = value_of(left), value_of(right)
             if values[0] is None or values[1] is None:
                 continue
             # A shown number stands for half a unit of its last digit, and products carry that on.
@@ -170,7 +181,7 @@ def _last_digit(text: str) -> float:
     return 10.0 ** -max(decimals) if decimals else 0.0
 
 
-def _value(text: str) -> float | None:
+def value_of(text: str) -> float | None:
     """Value of an arithmetic expression of plain numbers; None for anything else."""
     if not text or len(text) > 200 or not _NUMERIC.fullmatch(text) or not re.search(r"\d", text):
         return None

@@ -1,0 +1,1 @@
+"""Generated problems with worked solutions, spoilt in known ways."""
