@@ -185,6 +185,7 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
                 temporary,
                 target_fingerprints(module, bound),
                 facts,
+                plan.machines,
                 _wall_by_stage(plan, walls),
                 made.names,
             )

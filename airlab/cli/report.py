@@ -28,11 +28,12 @@ def run(config: Mapping[str, Any]) -> None:
             if not page.is_file():
                 raise UserError(f"{page} does not exist; restore it or write the table again.")
             console.print(Markdown(page.read_text(encoding="utf-8")))
-        facts = lock.provenance
+        for machine in lock.machines:
+            where = ", ".join([*machine["gpus"], f"{machine['cpu']} with {machine['cores']} cores"])
+            console.print(f"{machine['stages']} stages on {where}", markup=False, highlight=False)
         console.print(
-            f"made on {facts.get('cpu', 'an unknown CPU')}, {facts.get('cores', '?')} cores, in "
             f"{sum(lock.wall_s.values()) / 60:.1f} minutes of stages; "
-            f"commit {(facts.get('git') or {}).get('commit', 'unknown')[:12]}",
+            f"commit {(lock.provenance.get('git') or {}).get('commit', 'unknown')[:12]}",
             markup=False,
             highlight=False,
         )

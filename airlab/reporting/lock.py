@@ -17,12 +17,14 @@ class Lock:
     """What a published table follows from.
 
     `cells` maps a cell's name to the fingerprint of the artifact behind it, `provenance` holds the facts
-    of `airlab.store.provenance` (commit, packages, hardware, Python), `wall_s` the seconds of each stage,
-    `pages` the names of the Markdown files, without suffix.
+    of `airlab.store.provenance` (commit, packages, hardware, Python) where the table was written,
+    `machines` what the artifacts were made on (see `airlab.store.plan.Plan.machines`), `wall_s` the seconds
+    of each stage, `pages` the names of the Markdown files, without suffix.
     """
 
     cells: dict[str, str]
     provenance: dict[str, Any]
+    machines: tuple[dict[str, Any], ...]
     wall_s: dict[str, float]
     pages: tuple[str, ...]
 
@@ -31,6 +33,7 @@ def write_lock(
     folder: Path,
     cells: Mapping[str, str],
     provenance: Mapping[str, Any],
+    machines: Sequence[Mapping[str, Any]],
     wall_s: Mapping[str, float],
     pages: Sequence[str],
 ) -> None:
@@ -48,6 +51,7 @@ def write_lock(
         Lock(
             dict(cells),
             dict(provenance),
+            tuple(map(dict, machines)),
             {name: round(value, 3) for name, value in wall_s.items()},
             tuple(pages),
         )
@@ -60,7 +64,7 @@ def write_lock(
 def read_lock(folder: Path) -> Lock:
     """The lock of the table in `folder`."""
     data = json.loads((folder / LOCK).read_text(encoding="utf-8"))
-    return Lock(**data | {"pages": tuple(data["pages"])})
+    return Lock(**data | {name: tuple(data[name]) for name in ("machines", "pages")})
 
 
 def _refuse_paths(value: object, where: str) -> None:

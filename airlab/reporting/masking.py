@@ -19,7 +19,7 @@ from airlab.reporting.tables import Column, IncompleteTable
 from airlab.stats.estimate import Estimate
 from airlab.stats.grid import Grid, arrange, paired_difference
 from airlab.stats.intervals import Comparison, compare, interval
-from airlab.stats.multiplicity import holm, minimum_detectable_effect
+from airlab.stats.multiplicity import holm
 
 NAME = "masking"
 INTACT, RANDOM, SAME_LAYER, RETRIEVAL = "intact", "random", "same_layer", "retrieval"
@@ -266,13 +266,10 @@ def _tested(
     unit: float | None,
 ) -> Tested:
     in_spreads = None if result is None or unit is None else result.estimate.value / unit
-    if result is None or name not in adjusted or result.standard_error is None or result.freedom is None:
+    if result is None or name not in adjusted or result.error is None:
         return Tested(arm, reference, column, result, None, None, in_spreads)
     p_holm, family = adjusted[name]
-    detectable = minimum_detectable_effect(
-        result.standard_error, result.freedom, comparisons=family, level=LEVEL
-    )
-    return Tested(arm, reference, column, result, p_holm, detectable, in_spreads)
+    return Tested(arm, reference, column, result, p_holm, result.error.detectable(family, LEVEL), in_spreads)
 
 
 def _accuracies(check: Check) -> list[Column]:

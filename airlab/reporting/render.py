@@ -158,11 +158,9 @@ def foot(table: Table) -> list[str]:
     if table.n_runs == 1:
         over = f"{percent} intervals: bootstrap over items; one seed ({seeds}), so seed variation is unknown."
     else:
-        covered = 91 if table.n_runs > 2 else 86
         over = (
             f"{percent} intervals: hierarchical bootstrap over {table.n_runs} seeds ({seeds}) and items, "
-            f"scaled to Satterthwaite's t; simulated ones of 95 % cover {covered} % at least, where the luck "
-            "of the seeds is most of the error."
+            "each scaled to its own t."
         )
     names = [_label(table, variant) for variant in _compared_to(table)]
     both = " and to ".join(names)

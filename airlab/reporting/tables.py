@@ -25,7 +25,7 @@ from airlab.randomness import generator
 from airlab.stats.estimate import Estimate
 from airlab.stats.grid import Grid, arrange, paired_difference
 from airlab.stats.intervals import Comparison, compare, interval
-from airlab.stats.multiplicity import holm, minimum_detectable_effect
+from airlab.stats.multiplicity import holm
 
 Outcome = Literal[
     "beat",
@@ -286,9 +286,9 @@ def _contrasts(comparisons: Mapping[str, Comparison | None], level: float) -> di
         if comparison is None:
             contrasts[variant] = None
             continue
-        error, freedom, detectable = comparison.standard_error, comparison.freedom, None
-        if variant in known and error is not None and freedom is not None:
-            detectable = minimum_detectable_effect(error, freedom, comparisons=len(known), level=level)
+        detectable = None
+        if variant in known and comparison.error is not None:
+            detectable = comparison.error.detectable(len(known), level)
         contrasts[variant] = Contrast(comparison.estimate, adjusted.get(variant), detectable)
     return contrasts
 

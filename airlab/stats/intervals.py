@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from airlab.stats.error import Error
 from airlab.stats.estimate import Estimate
 from airlab.stats.grid import Array, Grid, cluster_values, unit_names
 
 ITEMS_ONLY = "bootstrap over items; seed variation unknown"
-RUNS_AND_ITEMS = "bootstrap over seeds and items, scaled to Satterthwaite's t"
+RUNS_AND_ITEMS = "bootstrap over seeds and items, scaled to a t for each"
 UNKNOWN = "unknown: too few units, or all alike"
 _CHUNK = 250
 _ROUNDING = 1e-12
@@ -24,14 +25,10 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Comparison:
-    """An estimate of a difference from zero, its standard error, degrees of freedom and two-sided p-value.
-
-    All three are None where the error is unknown.
-    """
+    """An estimate of a difference from zero, its error and two-sided p-value; both None where unknown."""
 
     estimate: Estimate
-    standard_error: float | None
-    freedom: float | None
+    error: Error | None
     p_value: float | None
 
 
@@ -98,15 +95,10 @@ def compare(
     Strata share their runs (a seed's luck is common to all its tasks) and may share clusters: tasks cut
     from one document are no independent evidence. The hierarchical bootstrap draws runs once for all
     strata and items (clusters) within each, crossed, as every run saw every item. Its spread is then
-    brought to the unbiased two-way variance, in which a shared cluster counts once, and to
-    Satterthwaite's t: a plain percentile interval over two to five seeds is far too short.
+    brought to the unbiased two-way error (`Error`), in which a shared cluster counts once: a plain percentile
+    interval over two to five seeds is far too short.
 
     One run: items only. Unknown when a stratum has fewer than two units or nothing varies.
-
-    The t is liberal where the luck of few seeds is most of the error: simulated intervals of 95 % over three
-    seeds or more cover the truth in 91 % of experiments or more, over two in 86 %. So are p-values, and the
-    small ones most: without any difference, up to 4 % are below 0.0083 with three seeds, 2 % with five.
-    Elsewhere intervals cover what they say, or a little more.
 
     Raises ValueError when strata have different runs.
     """
@@ -120,30 +112,27 @@ def compare(
     ]
     n_runs, n_units = len(order), sum(values.shape[1] for values in weighted)
     value = float(sum(values.mean() for values in weighted))
-    error, freedom = _two_way(weighted, [unit_names(grid, index) for index, grid in enumerate(strata)])
-    if error is None or freedom is None:
-        return Comparison(Estimate(value, None, None, level, UNKNOWN, n_units, n_runs), None, None, None)
+    error = _two_way(weighted, [unit_names(grid, index) for index, grid in enumerate(strata)])
+    if error is None:
+        return Comparison(Estimate(value, None, None, level, UNKNOWN, n_units, n_runs), None, None)
 
     draws = _hierarchical_draws(weighted, resamples, rng)
-    spread = float(draws.std())
-    stretch = error / spread * float(stats.t.ppf((1 + level) / 2, freedom) / stats.norm.ppf((1 + level) / 2))
+    stretch = error.half_width(level) / float(draws.std() * stats.norm.ppf((1 + level) / 2))
     low, high = value + stretch * (np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) - value)
     method = RUNS_AND_ITEMS if n_runs > 1 else ITEMS_ONLY
     estimate = Estimate(value, float(low), float(high), level, method, n_units, n_runs)
-    return Comparison(estimate, error, freedom, float(2 * stats.t.sf(abs(value) / error, freedom)))
+    return Comparison(estimate, error, error.p_value(value))
 
 
-def _two_way(
-    weighted: Sequence[Array], names: Sequence[Sequence[Hashable]]
-) -> tuple[float | None, float | None]:
-    """(standard error, degrees of freedom) of the sum of the strata's means; (None, None) if unknown.
+def _two_way(weighted: Sequence[Array], names: Sequence[Sequence[Hashable]]) -> Error | None:
+    """Error of the sum of the strata's means; None if unknown.
 
     Args:
         weighted: each stratum's values, [runs, units].
         names: each stratum's units; units of the same name in several strata vary together.
     """
     if any(values.shape[1] < 2 for values in weighted):
-        return None, None
+        return None
     n_runs = weighted[0].shape[0]
     index = {name: i for i, name in enumerate(dict.fromkeys(name for of in names for name in of))}
     pull = np.zeros(len(index))  # what each unit adds to the sum of means, all strata together
@@ -158,24 +147,19 @@ def _two_way(
         left[:, where] += (values - mean - values.mean(axis=1, keepdims=True) + values.mean()) * unbiased
         own.append((float(mean.var(ddof=1)) / n_units, n_units - 1))
     over_items = float((pull**2).sum())
-    over_runs = residual = 0.0
+    over_runs = 0.0
     if n_runs > 1:
         per_run = sum(values.mean(axis=1) for values in weighted)
         over_runs = float(np.var(per_run, ddof=1)) / n_runs
         # Runs x items noise is in both marginal variances and must count once.
-        residual = float((left**2).sum()) / ((n_runs - 1) * n_runs)
-    # In expectation the true variance is below neither marginal part; subtracting noisy estimates may be.
-    total = over_items + over_runs
-    variance = max(total - residual, over_items, over_runs)
+        over_items = max(0.0, over_items - float((left**2).sum()) / ((n_runs - 1) * n_runs))
     size = max(float(np.abs(values).max()) for values in weighted)
-    if variance <= (_ROUNDING * size) ** 2:
-        return None, None
-    doubt = 0.0
-    if parts := sum(part for part, _ in own):  # none where items are alike and runs are not
-        doubt = over_items**2 / (parts**2 / sum(part**2 / degrees for part, degrees in own))
-    if n_runs > 1:
-        doubt += over_runs**2 / (n_runs - 1)
-    return math.sqrt(variance), total**2 / doubt
+    if over_items + over_runs <= (_ROUNDING * size) ** 2:
+        return None
+    freedom = 1.0  # of no consequence where items are alike
+    if parts := sum(part for part, _ in own):
+        freedom = parts**2 / sum(part**2 / degrees for part, degrees in own)
+    return Error(over_items, freedom, over_runs, n_runs - 1)
 
 
 def _hierarchical_draws(weighted: Sequence[Array], resamples: int, rng: np.random.Generator) -> Array:

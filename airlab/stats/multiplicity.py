@@ -1,8 +1,6 @@
-"""Many comparisons, and how small a difference could have been seen."""
+"""Many comparisons at once."""
 
 from collections.abc import Mapping
-
-from scipy import stats
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -15,20 +13,3 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_value))
         adjusted[name] = running
     return {name: adjusted[name] for name in p_values}
-
-
-def minimum_detectable_effect(
-    standard_error: float, freedom: float, *, comparisons: int = 1, level: float = 0.95, power: float = 0.8
-) -> float:
-    """The true difference that a two-sided t-test would find with probability `power`, about.
-
-    Args:
-        standard_error: of the estimated difference.
-        freedom: its degrees of freedom; few seeds leave few.
-        comparisons: how many are tested together; Holm's first and strictest step is what counts.
-        level: one minus the family-wise error.
-    """
-    if standard_error <= 0:
-        raise ValueError("the standard error must be positive")
-    strictest = (1 - level) / comparisons
-    return float(standard_error * (stats.t.isf(strictest / 2, freedom) + stats.t.ppf(power, freedom)))

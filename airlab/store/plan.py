@@ -1,14 +1,17 @@
 """What has to run, in which order, and running it."""
 
+import json
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from airlab.errors import UserError
 from airlab.progress import announce, duration
 from airlab.schema.machine import Machine
 from airlab.store.fingerprint import fingerprint
+from airlab.store.record import Record
 from airlab.store.stage import Stage
 from airlab.store.store import Store
 
@@ -89,8 +92,26 @@ class Plan:
     @property
     def wall_s(self) -> dict[str, float]:
         """Seconds each present artifact took to make, by full fingerprint, from the records."""
-        records = [self.store.record(stage) for stage in self.order]
-        return {record.fingerprint: record.wall_s for record in records if record is not None}
+        return {record.fingerprint: record.wall_s for record in self._records()}
+
+    @property
+    def machines(self) -> tuple[dict[str, Any], ...]:
+        """What the present artifacts were made on, most of them first: hardware, torch, number of stages.
+
+        An artifact may have been made elsewhere than the table that is read from it.
+        """
+        made = Counter(json.dumps(_machine(record), sort_keys=True) for record in self._records())
+        return tuple({**json.loads(machine), "stages": count} for machine, count in made.most_common())
+
+    def _records(self) -> list[Record]:
+        return [record for stage in self.order if (record := self.store.record(stage)) is not None]
+
+
+def _machine(record: Record) -> dict[str, Any]:
+    facts: Mapping[str, Any] = record.provenance
+    return {name: facts[name] for name in ("cpu", "cores", "gpus")} | {
+        "torch": facts["packages"].get("torch")
+    }
 
 
 def _title(stage: Stage) -> str:

@@ -37,13 +37,13 @@ when this was written (docs/LOG.md); `random_heads` and `zero_mask` were in none
 confounds explain nearly all of influence's variance within domains (there it was half), or `random_heads`
 selects nearly what influence selects (a Jaccard index above one half; chance is one ninth).
 
-Time at laptop scale, estimated from the main table's runs on two CPU cores, not measured yet. There a pass
-over 234,000 tokens took 6.7 minutes, so three masks (retrieval heads, random heads, zeroed heads) would take
-20. The pool therefore has two fifths of every domain's bytes, 195 documents of 93,000 tokens: 3 x 2.7 = 8.0
-minutes. Ten arms of three seeds train on 122,880 tokens, one pass over the pool and its selected fifth as in
-the main table, whose targets took 37 to 44 s for 294,912 tokens, 7 of them to start: 20 to 22 s each, 9.8 to
-11.2 minutes together. Their evaluation takes 12 s each, 6.0 minutes; pool, model and heads 1.4; the audit up
-to a minute. In all 26 to 28 minutes, after an install of 1.4.
+`random_heads_1`, another draw, joined the audit after the first laptop run, when one head was found to break
+the model by itself (docs/LOG.md): draw 0 masks it, draw 1 does not.
+
+Time at laptop scale on two CPU cores: 24 minutes with the install, measured before the second draw, whose
+pass takes 2.7 more. The pool has two fifths of the main table's bytes in every domain, 195 documents of 93,000
+tokens, so that the passes under different masks fit; targets train on 122,880 tokens, one pass over the pool
+and its selected fifth.
 """
 
 from typing import Annotated, ClassVar, Literal, Self

@@ -77,7 +77,9 @@ def results(tmp_path: Path) -> Path:
         module, bound, _ = open_experiment(compose("run", [f"experiment={NAME}", "scale=smoke"]))
     folder = tmp_path / "results" / NAME / "smoke"
     folder.mkdir(parents=True)
-    write_lock(folder, {c.name: fingerprint(c.evaluation) for c in module.cells(bound)}, {}, {}, ["table"])
+    write_lock(
+        folder, {c.name: fingerprint(c.evaluation) for c in module.cells(bound)}, {}, [], {}, ["table"]
+    )
     return tmp_path / "results"
 
 
@@ -118,7 +120,7 @@ def test_an_audit_is_verified_and_shown_like_the_table(airlab: Airlab, tmp_path:
     folder.mkdir(parents=True)
     (folder / "table.md").write_text("# the table\n")
     targets = published_targets(AUDITED, "smoke")
-    write_lock(folder, targets, {}, {}, ["table", "audit"])
+    write_lock(folder, targets, {}, [], {}, ["table", "audit"])
     answer = airlab("verify", f"results={tmp_path / 'results'}")
     assert (answer.code, answer.out) == (0, f"{AUDITED} at scale smoke: current\n")
     unaudited = airlab("report", f"results={tmp_path / 'results'}")
@@ -126,7 +128,7 @@ def test_an_audit_is_verified_and_shown_like_the_table(airlab: Airlab, tmp_path:
     (folder / "audit.md").write_text("# the audit\n")
     shown = airlab("report", f"results={tmp_path / 'results'}")
     assert shown.code == 0 and shown.out.index("the table") < shown.out.index("the audit")
-    write_lock(folder, targets | {AUDIT: "0" * 64}, {}, {}, ["table", "audit"])
+    write_lock(folder, targets | {AUDIT: "0" * 64}, {}, [], {}, ["table", "audit"])
     answer = airlab("verify", f"results={tmp_path / 'results'}")
     assert answer.code == 2
     assert answer.out == f"{AUDITED} at scale smoke: out of date in 1 cells, first audit\n"

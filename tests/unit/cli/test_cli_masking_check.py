@@ -16,7 +16,7 @@ def results(tmp_path: Path) -> Path:
     folder = tmp_path / "results" / NAME / "smoke"
     folder.mkdir(parents=True)
     (folder / "masking.md").write_text("# what masking takes\n")
-    write_lock(folder, published_targets(NAME, "smoke"), {}, {}, ["masking"])
+    write_lock(folder, published_targets(NAME, "smoke"), {}, [], {}, ["masking"])
     return tmp_path / "results"
 
 
@@ -29,7 +29,7 @@ def test_it_is_verified_and_shown(airlab: Airlab, results: Path) -> None:
 
 def test_a_draw_that_moved_is_seen(airlab: Airlab, results: Path) -> None:
     targets = published_targets(NAME, "smoke") | {"random/draw-1": "0" * 64}
-    write_lock(results / NAME / "smoke", targets, {}, {}, ["masking"])
+    write_lock(results / NAME / "smoke", targets, {}, [], {}, ["masking"])
     answer = airlab("verify", f"results={results}")
     assert answer.code == 2
     assert answer.out == f"{NAME} at scale smoke: out of date in 1 cells, first random/draw-1\n"

@@ -19,8 +19,8 @@ from airlab.store.store import Store
 from experiments.attention_influence import controls
 
 NAME = "attention_influence/controls"
-MASKS = 3
-"""Retrieval heads, random heads, zeroed retrieval heads: each costs a pass."""
+MASKS = 4
+"""Retrieval heads, two draws of random heads, zeroed retrieval heads: each costs a pass."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_the_audit_is_planned_once_and_shares_what_the_arms_need(opened: Any, mo
 
 
 def test_another_draw_of_heads_is_one_pass_more(opened: Any) -> None:
-    config = opened("+selector@selectors.random_heads_1=random_heads", "selectors.random_heads_1.draw=1")
+    config = opened("+selector@selectors.random_heads_2=random_heads", "selectors.random_heads_2.draw=2")
     assert names(config).count("measure_losses") == MASKS + 1
 
 

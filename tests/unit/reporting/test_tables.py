@@ -177,7 +177,15 @@ def test_one_seed_gives_no_number_that_would_need_another(records) -> None:
 
 
 def test_nothing_is_claimed_from_two_seeds(records) -> None:
-    table = build_table(dataclasses.replace(SPEC, seeds=(0, 1)), records)
+    # Two seeds leave one degree of freedom: only differences far beyond their spread are found.
+    far = {
+        variant: [
+            dataclasses.replace(r, value=r.value + (1 if r.higher_is_better else -1) * 20 * LIFT[variant])
+            for r in those
+        ]
+        for variant, those in records.items()
+    }
+    table = build_table(dataclasses.replace(SPEC, seeds=(0, 1)), far)
     assert table.verdicts["good"].p_holm < 0.05 and table.verdicts["bad"].p_holm < 0.05
     text = render_markdown(table)
     assert "- good is not claimed to beat random: composite +" in text
@@ -291,19 +299,22 @@ def test_records_come_back_as_they_were_written(records, tmp_path) -> None:
     assert read_records(tmp_path / "none.parquet") == []
 
 
+MACHINES = [{"cpu": "X/Y (R) 3.0GHz", "cores": 2, "gpus": [], "torch": "2", "stages": 3}]
 PROVENANCE = {"python": "3.11.9", "git": {"commit": "a" * 40, "dirty": False}, "cpu": "X/Y (R) 3.0GHz"}
 
 
 def test_a_lock_comes_back_as_it_was_written(tmp_path) -> None:
-    write_lock(tmp_path, {"good x 0": "ab" * 32}, PROVENANCE, {"evaluate": 1.23456}, ["table"])
+    write_lock(tmp_path, {"good x 0": "ab" * 32}, PROVENANCE, MACHINES, {"evaluate": 1.23456}, ["table"])
     lock = read_lock(tmp_path)
     assert lock.cells == {"good x 0": "ab" * 32} and lock.provenance == PROVENANCE
+    assert lock.machines == tuple(MACHINES) and lock.pages == ("table",)
     assert lock.wall_s == {"evaluate": 1.235}
     first = (tmp_path / LOCK).read_bytes()
     write_lock(
         tmp_path,
         {"good x 0": "ab" * 32},
         dict(reversed(PROVENANCE.items())),
+        MACHINES,
         {"evaluate": 1.23456},
         ["table"],
     )
@@ -313,7 +324,7 @@ def test_a_lock_comes_back_as_it_was_written(tmp_path) -> None:
 def test_the_stores_own_provenance_fits_a_lock(tmp_path) -> None:
     from airlab.store.provenance import provenance
 
-    write_lock(tmp_path, {"cell": "0" * 64}, provenance(), {}, [])
+    write_lock(tmp_path, {"cell": "0" * 64}, provenance(), [], {}, [])
     assert read_lock(tmp_path).provenance["python"]
 
 
@@ -329,5 +340,5 @@ def test_the_stores_own_provenance_fits_a_lock(tmp_path) -> None:
 )
 def test_a_lock_that_says_nothing_or_too_much_is_refused(tmp_path, cells, provenance, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        write_lock(tmp_path, cells, provenance, {}, [])
+        write_lock(tmp_path, cells, provenance, [], {}, [])
     assert not (tmp_path / LOCK).exists()

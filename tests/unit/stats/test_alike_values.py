@@ -33,5 +33,6 @@ def test_rounding_is_no_spread() -> None:
 def test_items_that_are_alike_leave_the_error_of_the_runs() -> None:
     of_runs = np.array([0.1, 0.2, 0.4])
     result = compared(np.repeat(of_runs[:, None], 6, axis=1))
-    assert result.standard_error == pytest.approx(of_runs.std(ddof=1) / np.sqrt(3))
-    assert result.freedom == pytest.approx(2) and result.estimate.known
+    assert result.error is not None and result.error.items == pytest.approx(0)
+    assert result.error.runs == pytest.approx(of_runs.var(ddof=1) / 3)
+    assert result.error.runs_freedom == 2 and result.estimate.known

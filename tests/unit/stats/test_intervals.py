@@ -2,8 +2,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from airlab.randomness import generator
+from airlab.stats.error import Error
 from airlab.stats.estimate import Estimate
 from airlab.stats.grid import Grid, arrange, cluster_values, paired_difference
 from airlab.stats.intervals import (
@@ -14,7 +16,7 @@ from airlab.stats.intervals import (
     interval,
     mean_interval,
 )
-from airlab.stats.multiplicity import holm, minimum_detectable_effect
+from airlab.stats.multiplicity import holm
 
 
 def grid(values, runs=None, clusters=None) -> Grid:
@@ -146,7 +148,7 @@ def test_pairing_makes_item_difficulty_vanish() -> None:
     paired = compare(
         [paired_difference(grid(hard + 0.2 + noise[:1]), grid(hard + noise[1:]))], rng=generator(2)
     )
-    assert paired.standard_error is not None and paired.standard_error < 0.05
+    assert paired.error is not None and paired.error.half_width(0.95) < 0.1
     assert paired.p_value is not None and paired.p_value < 1e-3
 
 
@@ -188,7 +190,8 @@ def test_a_seeds_luck_is_shared_by_its_tasks() -> None:
     luck = np.array([[-1.0], [0.0], [1.0]])
     items = 0.01 * generator(0).normal(size=(4, 3, 40))
     together = compare([grid(luck + part) for part in items], rng=generator(1))
-    assert together.standard_error == pytest.approx(1 / math.sqrt(3), rel=0.02)
+    assert together.error is not None
+    assert together.error.half_width(0.95) == pytest.approx(stats.t.ppf(0.975, 2) / math.sqrt(3), rel=0.02)
 
 
 def test_false_alarms_are_as_rare_as_the_p_value_says() -> None:
@@ -214,8 +217,8 @@ def test_holm_is_the_textbooks() -> None:
 def test_detectable_effect_is_found_as_often_as_promised() -> None:
     """Whole experiments are simulated: four seeds, tested by `compare` among three comparisons."""
     spread, runs, items = 1.0, 4, 30
-    error = spread / math.sqrt(runs)  # all noise is the seeds'
-    effect = minimum_detectable_effect(error, runs - 1, comparisons=3, level=0.95, power=0.8)
+    # All noise is the seeds'.
+    effect = Error(0.0, 1.0, spread**2 / runs, runs - 1).detectable(3, level=0.95, power=0.8)
     found = 0
     for trial in range(400):
         luck = generator(0, "power", trial).normal(effect, spread, size=(runs, 1))
@@ -224,9 +227,20 @@ def test_detectable_effect_is_found_as_often_as_promised() -> None:
         assert p_value is not None
         found += holm({"this": p_value, "null": 0.9, "other": 0.8})["this"] <= 0.05
     assert found / 400 == pytest.approx(0.8, abs=0.12)
-    assert minimum_detectable_effect(2.0, 1e9) == pytest.approx(2.0 * 2.8016, rel=1e-4)
-    with pytest.raises(ValueError, match="positive"):
-        minimum_detectable_effect(0.0, 5)
+    assert Error(4.0, 1e9, 0.0, 0).detectable(1) == pytest.approx(2.0 * 2.8016, rel=1e-4)
+
+
+@pytest.mark.parametrize("error", [Error(1.0, 30, 0.0, 0), Error(0.0, 1, 4.0, 2), Error(0.3, 12, 2.0, 2)])
+def test_a_p_value_is_the_level_whose_interval_ends_at_zero(error: Error) -> None:
+    for level in (0.5, 0.95, 0.9999):
+        assert error.p_value(-error.half_width(level)) == pytest.approx(1 - level, rel=1e-6)
+    assert error.p_value(0.0) == pytest.approx(1.0)
+    assert 0 < error.p_value(1e300) < 1e-20
+
+
+def test_one_source_of_error_is_students_t() -> None:
+    assert Error(4.0, 7, 0.0, 0).p_value(3.0) == pytest.approx(2 * stats.t.sf(1.5, 7))
+    assert Error(0.0, 1, 4.0, 2).half_width(0.95) == pytest.approx(2 * stats.t.ppf(0.975, 2))
 
 
 def test_tasks_of_the_same_documents_are_no_independent_evidence() -> None:
@@ -235,11 +249,12 @@ def test_tasks_of_the_same_documents_are_no_independent_evidence() -> None:
     documents = tuple(("cluster", f"d{i}") for i in range(40))
     one = Grid((0, 1, 2), tuple(f"i{i}" for i in range(40)), data, documents)
     apart = Grid(one.runs, one.items, data, tuple(("cluster", f"e{i}") for i in range(40)))
-    alone = compare([one], rng=generator(1), resamples=50).standard_error
-    together = compare([one, one], rng=generator(1), resamples=50).standard_error
-    unrelated = compare([one, apart], rng=generator(1), resamples=50).standard_error
-    assert together == pytest.approx(alone)
-    assert unrelated < 0.95 * alone
+    alone = compare([one], rng=generator(1), resamples=50).error
+    together = compare([one, one], rng=generator(1), resamples=50).error
+    unrelated = compare([one, apart], rng=generator(1), resamples=50).error
+    assert alone is not None and together is not None and unrelated is not None
+    assert together.items == pytest.approx(alone.items) and together.runs == pytest.approx(alone.runs)
+    assert unrelated.items < 0.9 * alone.items
 
 
 def test_a_proportions_interval_stays_one() -> None:

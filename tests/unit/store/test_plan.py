@@ -16,6 +16,7 @@ from airlab.schema.machine import Machine
 from airlab.store import durable
 from airlab.store.fingerprint import dump_canonical, fingerprint, identity
 from airlab.store.plan import Plan
+from airlab.store.provenance import provenance
 from airlab.store.stage import Stage, Workdir
 from airlab.store.store import Store
 
@@ -154,6 +155,15 @@ def test_wall_times_come_from_the_records(store: Store) -> None:
     wall_s = Plan(store, [D, LONE]).wall_s
     assert set(wall_s) == {fingerprint(stage) for stage in (A, B, C, D)}
     assert all(0 < seconds < 60 for seconds in wall_s.values())
+
+
+def test_every_machine_that_made_something_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(store, B)
+    here = provenance()
+    monkeypatch.setattr("airlab.store.record.provenance", lambda: {**here, "gpus": ["another GPU"]})
+    run(store, D)
+    made = {tuple(machine["gpus"]): machine["stages"] for machine in Plan(store, [D, LONE]).machines}
+    assert made == {tuple(here["gpus"]): 2, ("another GPU",): 2}
 
 
 def test_the_record_says_all_that_was_hashed(store: Store) -> None:
