@@ -24,6 +24,7 @@ from airlab.text.worked.equations import (
 
 _DELIMITERS = re.compile(r"[\n\r\u2028\u2029$`]|~~~|\\[\[\]()]|\\(begin|end)\b|Answer:")
 """What step separators, LaTeX's and code's marks need for themselves."""
+_SAID = re.compile(r"=\s*-?(\d+(?:\.\d+)?)")
 _LEAST_ERROR = 0.01
 """Share of the right value by which a wrong one is off at least."""
 _ATTEMPTS = 6
@@ -93,7 +94,9 @@ def problem(chain: Chain, min_steps: int, max_steps: int, rng: random.Random) ->
 
 
 def feeds(prompt: str, steps: tuple[str, ...], answer: str) -> tuple[bool, ...]:
-    """For each step, whether it has a number not seen before that the answer or a feeding step shows.
+    """For each step, whether it says a number not seen before that the answer or a feeding step shows.
+
+    Said is what stands behind an equals sign; the last step may leave the sum to the answer.
 
     A number that happens to occur twice counts as used, so a step may be called feeding in error.
     """
@@ -101,7 +104,7 @@ def feeds(prompt: str, steps: tuple[str, ...], answer: str) -> tuple[bool, ...]:
     new: list[set[float]] = []
     for step in steps:
         here = {float(number) for number in mentions(step)}
-        new.append(here - seen)
+        new.append({float(number) for number in _SAID.findall(step)} - seen)
         seen |= here
     wanted = {float(number) for number in mentions(answer)}
     found = [False] * len(steps)

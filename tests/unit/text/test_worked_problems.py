@@ -322,6 +322,8 @@ def test_a_missing_given_is_noticed_and_what_follows_from_others_is_not() -> Non
 def test_feeding_steps_are_those_the_answer_needs() -> None:
     steps = ("17+25=42", "n=3", "17*25=425", "42*2=84")
     assert feeds("Add 17 + 25", steps, "84") == (True, False, False, True)
+    squares = ("c^2 = a^2 + b^2", "c^2 = 1600 + 5625 = 7225", "c = sqrt(7225)")
+    assert feeds("a=40 b=75", squares, "85") == (False, True, True)
     assert feeds("12 and 5", ("12*5=60", "left = 100 - 60"), "40") == (True, True)
 
 
