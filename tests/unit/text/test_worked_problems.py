@@ -23,7 +23,7 @@ from airlab.schema.worked_problems import SPLITS, VARIANTS, Level, Shares, Worke
 from airlab.stages.build_traces import BuildTraces
 from airlab.store.plan import Plan
 from airlab.store.store import Store
-from airlab.text.reasoning import Chain
+from airlab.text.reasoning import Chain, Drawer
 from airlab.text.steps import cut
 from airlab.text.traces import Trace, read_traces
 from airlab.text.worked.answers import is_right, number_in
@@ -166,6 +166,10 @@ def test_nothing_is_made_of_an_error_before_it_is_corrected(corpus: Corpus) -> N
         begin, end = last_result(wrong) or (0, 0)
         value = float(wrong[begin:end].lstrip("-"))
         assert value not in numbers(*texts[kinds.index("wrong") + 1 : -1])
+        correction = texts[kinds.index("correction")]
+        begin, end = last_result(correction) or (0, 0)
+        right = float(correction[begin:end].lstrip("-"))
+        assert right not in numbers(*texts[kinds.index("wrong") + 1 : kinds.index("correction")])
 
 
 def test_padding_says_nothing_that_the_question_does_not(corpus: Corpus) -> None:
@@ -252,6 +256,7 @@ def test_hand_made_errors_are_carried_to_the_answer() -> None:
         (("17+25=42", "50-42=8"), "9", "Add 17 + 25"),  # the answer does not follow
         (("17+25=42", "17*2=34"), "34", "Add 17 + 25"),  # nothing follows
         (("17+25=42", "42-42.5=-0.5", "-0.5*2=-1"), "-1", "Add 17 + 25"),  # a sign would turn
+        (("17+25=42", "42*2=84"), "f(42) = 84", "Add 17 + 25"),  # the answer's name would have to change
         (("40+2=42", "21+21=42", "42*2=84"), "84", "Add 40 + 2"),  # which 42?
     ],
 )
@@ -387,6 +392,18 @@ def test_harder_problems_are_beyond_the_pool_and_longer(corpus: Corpus) -> None:
     longer = [len(text[row.unit_id]) for row in rows["harder"]]
     plain = [len(text[row.unit_id]) for row in rows["heldout"] if row.task in heeding]
     assert sum(longer) / len(longer) > 1.1 * sum(plain) / len(plain)
+
+
+def test_a_problem_made_easier_than_asked_is_not_among_the_harder(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = Drawer.draw
+
+    def easy(self: Drawer) -> Chain | None:
+        chain = draw(self)
+        return chain and chain._replace(difficulty=1)
+
+    monkeypatch.setattr(Drawer, "draw", easy)
+    with pytest.raises(UserError, match=r"0 problems for harder\.parquet"):
+        build_corpus(SMALL)
 
 
 def test_all_but_the_pool_is_clean(corpus: Corpus) -> None:
