@@ -26,6 +26,8 @@ class TraceColumns(Frozen):
     layout: Layout | None = None
     """Null: the first of thinking, messages and pair whose columns are there."""
     messages: str | None = None
+    system: str | None = None
+    """What stands before the conversation in any layout."""
     prompt: str | None = None
     thinking: str | None = None
     response: str | None = None
@@ -80,7 +82,8 @@ class Segmentation(Frozen):
     """Rule `cue`: words that begin a step where they begin a line or a sentence; numbers of steps and of
     lists always do."""
     tokens_per_step: PositiveInt = 64
-    """Rule `fixed_tokens`: least tokens of a step."""
+    """Rule `fixed_tokens`: tokens of a step, more where it would end inside of what is never cut; the last
+    may have fewer."""
 
 
 class Aggregation(Frozen):

@@ -34,6 +34,7 @@ from airlab.text.readers import (
 from airlab.text.traces import Message, Role, Trace
 
 MESSAGES_NAMES = ("messages", "conversations", "conversation")
+SYSTEM_NAMES = ("system", "system_prompt")
 PROMPT_NAMES = ("prompt", "question", "problem", "instruction", "query")
 RESPONSE_NAMES = ("response", "completion", "output", "answer", "solution")
 THINKING_NAMES = ("thinking_trajectories", "thinking_trajectory", "deepseek_thinking_trajectory", "thinking")
@@ -74,6 +75,7 @@ class ChosenTraceColumns(NamedTuple):
     prompt: str | None
     thinking: str | None
     response: str | None
+    system: str | None
     answer: str | None
     order: str | None
     id: str | None
@@ -222,10 +224,11 @@ def choose_trace_columns(present: list[str], columns: TraceColumns, where: str) 
             f"{where} has no columns for {wanted}: set input.messages, or input.prompt and input.response "
             f"(and input.thinking), to some of {listed}."
         )
+    system = find(columns.system, SYSTEM_NAMES)
     answer = find(columns.answer, ANSWER_NAMES, found[1:])
     order = find(columns.order, ORDER_NAMES)
     ids, domain = find(columns.id, ID_NAMES), find(columns.domain, DOMAIN_NAMES)
-    return ChosenTraceColumns(*found, answer, order, ids, domain)
+    return ChosenTraceColumns(*found, system, answer, order, ids, domain)
 
 
 def _turns(
@@ -246,6 +249,9 @@ def _turns(
                 shown = _with_thinking(_value(record, chosen.thinking, where), shown, columns, where)
             answered = [Message("assistant", shown)]
         turns = [*asked, *answered]
+    system = _text(record.get(chosen.system), where) if chosen.system is not None else ""
+    if system.strip():
+        turns = [Message("system", system), *turns]
     answers = [number for number, turn in enumerate(turns) if turn.role == "assistant"]
     if not answers:
         return NO_ANSWER

@@ -128,6 +128,15 @@ def test_the_last_answer_of_a_conversation_is_the_response_and_the_rest_its_cont
     assert json.loads((folder / "manifest.json").read_text())["turns_after_the_answer"] == 2
 
 
+@pytest.mark.parametrize("layout", ["chat", "pair"])
+def test_a_systems_word_in_a_column_of_its_own_comes_first(tmp_path: Path, layout: str) -> None:
+    (one, other) = imported(
+        tmp_path, [{"system": "Be brief.", **LAYOUTS[layout]}, {"system": None, **LAYOUTS[layout]}]
+    )
+    assert one.messages == (Message("system", "Be brief."), *ASKED)
+    assert other.messages == ASKED
+
+
 def test_named_columns_win_and_answers_and_ranks_are_kept(tmp_path: Path) -> None:
     record = {"prompt": "no", "q": "yes", "answer": 4, "response": "no", "r": "R.", "rank": 2, "key": 7}
     (trace,) = imported(tmp_path, [record], prompt="q", response="r", id="key")

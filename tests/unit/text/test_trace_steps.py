@@ -210,14 +210,15 @@ def test_a_block_is_one_step_of_its_own_paragraphs(text: str, kept: str) -> None
 @pytest.mark.parametrize(
     "text",
     [
-        "It costs $5. So I pay $10. Then $3 are left. ",  # prices
+        "It costs $5. So I pay US$10. Then $3 are left. ",  # prices
         "$ x. So y$. Then z. ",  # space behind the opening sign
         "$x. So y $. Then z. ",
         "\\$x. So y\\$. Then z. ",
-        "$x. So y\n\n$. Then z. ",  # over the end of a paragraph
+        "$x. So y\n\nz$. Then z. ",  # over the end of a paragraph
         "\\[ x. So y. Then z. ",  # never closed
         "\\begin{a} x. So \\end{b} y. Then z. ",
         "a ``` x. So y ```. Then z. ",  # not at the start of a line
+        "```x``` is code. So y. Then z. ",  # nor what ends on its line
         "$$ x. So y. Then z.\n```\n$$\n```",  # not across a code block
     ],
 )
