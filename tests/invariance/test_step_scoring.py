@@ -1,8 +1,9 @@
 """Steps are scored by the path that documents take: same losses, whatever the packing, order and shards."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,8 @@ from airlab.schema.machine import Machine
 from airlab.schema.scoring import Scoring
 from airlab.schema.text import Columns
 from airlab.schema.traces import Rendering, Segmentation, TraceColumns
+from airlab.scoring import steps as scoring_steps
+from airlab.scoring.losses import LossSums
 from airlab.selection.aggregation import group_by_trace
 from airlab.stages.import_corpus import ImportCorpus
 from airlab.stages.import_traces import ImportTraces
@@ -242,6 +245,31 @@ def test_traces_that_are_too_long_are_cut_into_windows_or_refused_on_demand(
         run(replace(stage, too_long="refuse"), tmp_path / "refused")
     assert "\n" not in str(e.value)
     assert not list((tmp_path / "refused").rglob("losses*.parquet"))
+
+
+def test_tables_are_whole_where_no_trace_fits(stage: MeasureSteps, tmp_path: Path) -> None:
+    small = replace(stage, scoring=Scoring(window_tokens=4))
+    folder = run(small, tmp_path)
+    reasons = Counter(read(folder, "skipped")["reason"].to_pylist())
+    assert reasons == {"longer than 4 tokens": COUNT - 1, "fewer than two tokens: nothing to predict": 1}
+    for kind, schema in KINDS.items():
+        assert read(folder, kind).schema.equals(schema)
+        assert (read(folder, kind).num_rows == 0) == (kind != "skipped")
+
+
+def test_a_loss_that_is_no_number_is_refused_by_name(
+    stage: MeasureSteps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = scoring_steps.measure_steps
+
+    def spoilt(*arguments: Any, **settings: Any) -> list[list[LossSums]]:
+        found = measure(*arguments, **settings)
+        found[2][1] = replace(found[2][1], reference=float("nan"))
+        return found
+
+    monkeypatch.setattr(scoring_steps, "measure_steps", spoilt)
+    with pytest.raises(UserError, match="step 1 of trace t2 has a loss that is not a number"):
+        run(stage, tmp_path)
 
 
 def test_a_chat_is_scored_through_the_models_own_template(stage: MeasureSteps, tmp_path: Path) -> None:
