@@ -33,8 +33,8 @@ def test_killed_between_files_the_rest_is_done_and_nothing_twice(tmp_path: Path)
     write_jsonl(tmp_path / "traces.jsonl", rows)
     given = stage(tmp_path)
     Plan(Store(tmp_path / "undisturbed"), [given]).run(Machine())
-    # With both tables of traces but no manifest; with a shard's steps but not its losses; in the merge.
-    for count in (2, 3 + 2, 3 + 3 + 2):
+    # With a shard's steps but not its losses, after the three files of the traces; in the merge.
+    for count in (3 + 2, 3 + 3 + 2):
         assert attempt(tmp_path, count) == -signal.SIGKILL
         assert Store(tmp_path / "store").find(given) is None
     assert {p.name for p in Store(tmp_path / "store").part(given).glob("*.parquet")} == {
