@@ -209,7 +209,7 @@ def intervals(
     confounds = {name: values[by_id] for name, values in confounds.items()}
     random = generator(0, "confound audit")
     drawn: dict[tuple[str, str, Statistic], list[float | None]] = {}
-    for _ in track(range(resamples), label="resampling the audit", unit="resamples"):
+    for _ in track(range(resamples), label="resampling documents", unit="resamples"):
         rows = np.concatenate([random.choice(members, len(members)) for members in groups_of(domain)])
         taken = {name: values[rows] for name, values in scores.items()}
         against = {name: values[rows] for name, values in confounds.items()}
