@@ -1,0 +1,1 @@
+"""AIR: attention influence per reasoning step (arXiv 2512.13279)."""
