@@ -56,7 +56,7 @@ class Training(Frozen):
     learning_rate: PositiveFloat
     warmup_fraction: Fraction = 0.001
     decay_fraction: Fraction = 0.25
-    decay_shape: Literal["1-sqrt", "linear"] = "1-sqrt"
+    decay_shape: Literal["1-sqrt", "linear", "cosine"] = "1-sqrt"
     weight_decay: NonNegativeFloat = 0.1
     """On matrices only, embeddings included; norms are not decayed."""
     beta1: Momentum = 0.9

@@ -76,12 +76,12 @@ class Engine:
         wanted = self._training.precision == "bfloat16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted)
 
-    def backward(self, tensors: tuple[torch.Tensor, ...], n_targets: int) -> torch.Tensor:
+    def backward(self, tensors: tuple[torch.Tensor, ...], n_targets: float) -> torch.Tensor:
         """Forward and backward of one micro-batch; returns its summed loss, detached.
 
-        `n_targets` counts the predicted tokens of the whole batch over all processes. Gradients are
-        averaged over processes and micro-batches by the engine, so both are multiplied in here:
-        together the gradient is that of the mean over the batch, however it was cut.
+        `n_targets` counts the predicted tokens of the whole batch over all processes, each by its
+        weight. Gradients are averaged over processes and micro-batches by the engine, so both are
+        multiplied in here: together the gradient is that of the mean over the batch, however it was cut.
         """
         with self.accelerator.accumulate(self._wrapped):
             with self.autocast():

@@ -1,4 +1,4 @@
-"""The training loop: whole batches of a mixture in order, one update each, resumable exactly."""
+"""The training loop: whole batches of packed sequences in order, one update each, resumable exactly."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from airlab.progress import progress
 from airlab.schema.training import Training
 from airlab.training.checkpoint import RESUME, Checkpoint, generator_states, write_checkpoint
 from airlab.training.engine import Engine
-from airlab.training.packing import PackedSequences
 from airlab.training.schedule import learning_rate
 
 CURVES = "curves.jsonl"
@@ -25,9 +24,22 @@ CHECKPOINT_SHARE = 0.05
 """Of the time, at most, that goes into checkpoints when nobody set their distance."""
 
 
+class Packed(Protocol):
+    """Training sequences, in the order of training."""
+
+    context: int
+    n_sequences: int
+
+    def tensors(self, sequences: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """What the trained module takes of the sequences with these indices (int64 [n])."""
+
+    def n_targets(self, first: int, last: int) -> float:
+        """Predicted tokens, each counted by its weight, of sequences `first` up to, not including, `last`."""
+
+
 def train(
     engine: Engine,
-    packed: PackedSequences,
+    packed: Packed,
     training: Training,
     sequences_per_micro_batch: int,
     output: Path,
@@ -35,6 +47,7 @@ def train(
     first_step: int,
     checkpoint_every_s: float | None,
     after_updates: Callable[[int], None],
+    label: str,
 ) -> None:
     """Run the updates from `first_step` to the last whole batch.
 
@@ -53,7 +66,7 @@ def train(
     if first_step == 0:
         after_updates(0)
     n_left = (n_steps - first_step) * batch * context
-    with progress("pretraining", "tokens", n_left) if engine.is_main else nullcontext(_silent) as advance:
+    with progress(label, "tokens", n_left) if engine.is_main else nullcontext(_silent) as advance:
         for step in range(first_step, n_steps):
             rate = learning_rate(step, n_steps, training)
             engine.set_learning_rate(rate)
@@ -62,8 +75,8 @@ def train(
             mine = np.arange(first + rank * share, first + (rank + 1) * share)
             summed = torch.zeros((), dtype=torch.float64)
             for start in range(0, share, sequences_per_micro_batch):
-                cut = packed.batch(mine[start : start + sequences_per_micro_batch])
-                micro = engine.backward((cut.input_ids, cut.position_ids, cut.labels), n_targets)
+                cut = packed.tensors(mine[start : start + sequences_per_micro_batch])
+                micro = engine.backward(cut, n_targets)
                 summed += micro.double().cpu()
             is_due = engine.is_main and time.monotonic() - last_checkpoint >= every_s
             total, votes = engine.summed(

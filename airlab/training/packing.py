@@ -51,6 +51,11 @@ class PackedSequences:
             labels=torch.from_numpy(labels),
         )
 
+    def tensors(self, sequences: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """The same as `SummedLoss` takes them."""
+        batch = self.batch(sequences)
+        return batch.input_ids, batch.position_ids, batch.labels
+
     def n_targets(self, first: int, last: int) -> int:
         """Predicted tokens in the sequences from `first` up to, not including, `last`."""
         n_tokens = (last - first) * self.context

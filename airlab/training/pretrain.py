@@ -3,8 +3,8 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Literal
 
-from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
 from airlab.errors import UserError
@@ -15,6 +15,7 @@ from airlab.schema.training import TargetModel, Training
 from airlab.selection.mixture import Mixture
 from airlab.training.checkpoint import RESUME, read_checkpoint, restore_generators, restore_weights
 from airlab.training.engine import Engine, n_micro_batches
+from airlab.training.export import export_weights
 from airlab.training.loop import n_updates, train
 from airlab.training.packing import PackedSequences
 from airlab.training.target import SummedLoss, build_target
@@ -24,6 +25,7 @@ from airlab.training.tokenizer import DocumentEncoder, save_tokenizer
 class Job(Frozen):
     """One training run, in a form that can be handed to other processes."""
 
+    kind: Literal["pretrain"] = "pretrain"
     mixture: Path
     tokenizer: Path
     output: Path
@@ -37,6 +39,14 @@ class Job(Frozen):
     halvings: int | None = None
     """None leaves the trained model in `output`. Otherwise a folder of models `exports/UPDATES` is left there
     instead, see `exported_updates`."""
+
+    def check(self) -> None:
+        """See `check`."""
+        check(self)
+
+    def run(self) -> dict[str, object]:
+        """See `pretrain`."""
+        return pretrain(self)
 
 
 EXPORTS = "exports"
@@ -117,6 +127,7 @@ def pretrain(job: Job) -> dict[str, object]:
         first_step=0 if resumed is None else resumed.n_steps_done,
         checkpoint_every_s=job.checkpoint_every_s,
         after_updates=keep,
+        label="pretraining",
     )
     facts: dict[str, object] = {
         "n_steps": n_steps,
@@ -148,15 +159,6 @@ def _export_whole(engine: Engine, target: LlamaForCausalLM, job: Job, folder: Pa
 
 
 def _export(engine: Engine, target: LlamaForCausalLM, job: Job, folder: Path) -> None:
-    prefix = "target."
-    weights = {
-        name.removeprefix(prefix): weight.cpu().contiguous() for name, weight in engine.weights().items()
-    }
-    if not engine.is_main:
-        return
-    # Written piece by piece: the library's own save_pretrained loads DeepSpeed wherever it is installed.
-    target.config.architectures = [type(target).__name__]
-    target.config.save_pretrained(folder)
-    target.generation_config.save_pretrained(folder)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    save_tokenizer(job.tokenizer, folder, job.model.context)
+    export_weights(engine, target, folder)
+    if engine.is_main:
+        save_tokenizer(job.tokenizer, folder, job.model.context)

@@ -25,4 +25,6 @@ def learning_rate(step: int, n_steps: int, training: Training) -> float:
     progress = (step - first_decay_step + 1) / (n_decay + 1)
     if training.decay_shape == "linear":
         return training.learning_rate * (1.0 - progress)
+    if training.decay_shape == "cosine":
+        return training.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
     return training.learning_rate * (1.0 - math.sqrt(progress))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airlab.training import pretrain as pretrain_module
+from airlab.training import export
 from airlab.training.pretrain import EXPORTS, Job, exported_updates, pretrain
 from tests.resume.test_training_kill import N_STEPS, a_job, stopped_after
 
@@ -25,7 +25,7 @@ def kept(job: Job) -> dict[str, bytes]:
 
 def cut_while_keeping(job: Job, n_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train until the model after `n_steps` updates is half written, and stop there."""
-    save = pretrain_module.save_file
+    save = export.save_file
 
     def save_half(tensors: object, path: Path, **more: object) -> None:
         if int(Path(path).parent.stem) == n_steps:
@@ -34,7 +34,7 @@ def cut_while_keeping(job: Job, n_steps: int, monkeypatch: pytest.MonkeyPatch) -
         save(tensors, path, **more)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pretrain_module, "save_file", save_half)
+        patch.setattr(export, "save_file", save_half)
         pretrain(job)
 
 

@@ -31,6 +31,14 @@ def test_linear_decay_is_halfway_in_the_middle() -> None:
     assert learning_rate(99, 100, linear) == pytest.approx(4e-4 / 26)
 
 
+def test_cosine_decay_falls_slowly_at_both_ends() -> None:
+    cosine = a_training(decay_shape="cosine", warmup_fraction=0.05, decay_fraction=0.95)
+    rates = [learning_rate(step, 100, cosine) for step in range(100)]
+    assert rates[4] == 4e-4 and rates[52] == pytest.approx(2e-4)  # the 48th of 95, before a 96th that is 0
+    falls = [earlier - later for earlier, later in pairwise(rates[4:])]
+    assert max(falls) in falls[40:55] and falls[0] < 0.05 * max(falls) and falls[-1] < 0.05 * max(falls)
+
+
 def test_short_runs_still_warm_up_and_never_fall_to_zero() -> None:
     for n in (1, 2, 3, 5):
         assert all(0 < learning_rate(step, n, a_training()) <= 4e-4 for step in range(n))
