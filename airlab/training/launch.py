@@ -9,19 +9,18 @@ from pathlib import Path
 
 import airlab
 from airlab.errors import UserError
-from airlab.training.pretrain import Job, check, pretrain
-from airlab.training.worker import FACTS, USER_ERROR
+from airlab.training.worker import FACTS, USER_ERROR, AnyJob
 
 
-def launch(job: Job) -> dict[str, object]:
+def launch(job: AnyJob) -> dict[str, object]:
     """Run the job as its machine asks and return its facts.
 
     One process without DeepSpeed runs right here; anything else is started by torchrun. Raises
     UserError for the user's mistakes and RuntimeError when a process failed otherwise.
     """
     if job.machine.processes == 1 and job.machine.deepspeed_stage is None:
-        return pretrain(job)
-    check(job)
+        return job.run()
+    job.check()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "job.json")
         path.write_text(job.model_dump_json())
@@ -43,7 +42,7 @@ def launch(job: Job) -> dict[str, object]:
         return facts
 
 
-def _environment(job: Job) -> dict[str, str]:
+def _environment(job: AnyJob) -> dict[str, str]:
     packages = str(Path(airlab.__file__).parents[1])
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")])),

@@ -4,19 +4,26 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from airlab.errors import UserError
-from airlab.training.pretrain import Job, pretrain
+from airlab.training.fine_tune import TuningJob
+from airlab.training.pretrain import Job
 
 FACTS = "facts.json"
 USER_ERROR = "user-error.txt"
+
+AnyJob = Job | TuningJob
+_JOB: TypeAdapter[AnyJob] = TypeAdapter(Annotated[AnyJob, Field(discriminator="kind")])
 
 
 def main(path: Path) -> None:
     """Run the job; the first process leaves its facts, or what the user did wrong, beside the job."""
     is_main = os.environ["RANK"] == "0"
     try:
-        facts = pretrain(Job.model_validate_json(path.read_text()))
+        facts = _JOB.validate_json(path.read_text()).run()
     except UserError as mistake:
         if is_main:
             path.with_name(USER_ERROR).write_text(str(mistake))
