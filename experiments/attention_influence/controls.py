@@ -41,9 +41,9 @@ selects nearly what influence selects (a Jaccard index above one half; chance is
 the model by itself (docs/LOG.md): draw 0 masks it, draw 1 does not.
 
 Time at laptop scale on two CPU cores: 24 minutes with the install, measured before the second draw, whose
-pass takes 2.7 more. The pool has two fifths of the main table's bytes in every domain, 195 documents of 93,000
-tokens, so that the passes under different masks fit; targets train on 122,880 tokens, one pass over the pool
-and its selected fifth.
+pass takes 2.7 more. The pool has two fifths of the main table's bytes in every domain, 195 documents of
+93,000 tokens, so that the passes under different masks fit; targets train on 122,880 tokens, one pass over
+the pool and its selected fifth.
 """
 
 from typing import Annotated, ClassVar, Literal, Self
