@@ -60,6 +60,7 @@ def assert_same_training(one: Path, other: Path) -> None:
     first, second = curves(one), curves(other)
     assert len(first["loss"]) > 6 and first["loss"][-1] < 0.9 * first["loss"][0], "nothing was learned"
     np.testing.assert_array_equal(first["learning_rate"], second["learning_rate"])
+    np.testing.assert_allclose(first["loss"][0], second["loss"][0], rtol=1e-6)
     np.testing.assert_allclose(first["loss"], second["loss"], rtol=1e-4)
     np.testing.assert_allclose(first["grad_norm"], second["grad_norm"], rtol=1e-2)
 
@@ -93,11 +94,9 @@ def test_micro_batches_do_not_change_the_training(root: Path, size: int) -> None
     assert_same_training(root / "whole", job.output)
 
 
-@pytest.mark.parametrize("stage", [None, 2])
-def test_two_processes_train_like_one(root: Path, stage: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_train_like_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
-    machine = Machine(sequences_per_micro_batch=3, processes=2, deepspeed_stage=stage)  # type: ignore[arg-type]
-    job = a_job(root, f"processes-{stage}", machine)
+    job = a_job(root, "processes", Machine(sequences_per_micro_batch=3, processes=2))
     facts = launch(job)
     assert facts["resumed_at_step"] == 0
     assert_same_training(root / "whole", job.output)

@@ -108,8 +108,11 @@ def test_weights_of_other_steps_are_refused(model: Path, tmp_path: Path) -> None
         built(replace(stage, segmentation=Segmentation(rule="whole")), tmp_path)
     with pytest.raises(UserError, match="has no weights"):
         built(training(model, MadeScores(uniform=False, count=COUNT - 1)), tmp_path)
-    with pytest.raises(UserError, match="selected trace"):
-        built(training(model, selection=MadeSelection(("t1", "unknown"))), tmp_path)
+    unknown = MadeSelection(("t1", "unknown"))
+    with pytest.raises(UserError, match=r"1 selected trace\(s\) are not among the traces"):
+        built(training(model, selection=unknown), tmp_path)
+    with pytest.raises(UserError, match="1 of 2 selected traces have no scores"):
+        built(training(model, MadeScores(uniform=False), selection=unknown), tmp_path)
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused(model: Path, tmp_path: Path) -> None:
