@@ -10,7 +10,7 @@ export AIRLAB_CACHE ?= $(AIRLAB_STORE)/cache
 
 .PHONY: reproduce test setup check smoke plan tables verify report bench clean
 
-# EXPERIMENT=controls, ablations, heads, masking_check: what else is published
+# EXPERIMENT=controls, ablations, heads, masking_check, evidence: what else is published
 reproduce: setup  ## run the experiment and print its table
 	$(BIN)/airlab run experiment=$(EXPERIMENT) scale=$(SCALE) machine=$(MACHINE)
 
