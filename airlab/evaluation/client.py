@@ -73,6 +73,10 @@ class Worker:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            assert self._process.stdin
+            # A request that a dead process did not read is still in the buffer, and closing flushes it.
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
         self._own.close()
         self._process = self._log = None
 

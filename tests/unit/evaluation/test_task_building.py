@@ -81,8 +81,8 @@ def test_reasoning_documents_are_read_as_their_writer_writes_them() -> None:
     from airlab.text.reasoning import Chain
 
     chains = [
-        Chain("sum", 0, "Add: 1 + 2", ("1 + 2 = 3",), "3"),
-        Chain("list", 1, "Sort:\n3 1 2", ("look", "swap 3\nand 1"), "1 2 3"),
+        Chain("sum", 0, "Add: 1 + 2", ("1 + 2 = 3",), "3", 1),
+        Chain("list", 1, "Sort:\n3 1 2", ("look", "swap 3\nand 1"), "1 2 3", 1),
     ]
     found = problems("\n\n".join(chain.text() for chain in chains))
     assert [(problem.question, problem.answer) for problem in found] == [
