@@ -7,6 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import torch
+
 from airlab.schema.machine import Machine
 from airlab.stages.measure_steps import KINDS
 from airlab.store.plan import Plan
@@ -20,7 +22,9 @@ WORKER = Path(__file__).with_name("steps_worker.py")
 
 
 def attempt(folder: Path, killed_after: int) -> int:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    # As many threads as the undisturbed run in this process: another number rounds otherwise.
+    threads = str(torch.get_num_threads())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads}
     command = [sys.executable, str(WORKER), str(folder), str(killed_after)]
     return subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False).returncode
 
