@@ -9,6 +9,7 @@ import itertools
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -65,9 +66,9 @@ def format_of(path: Path) -> Format:
             raise UserError(f"{path} holds several splits ({splits}): give the folder of one of them.")
         if (path / "state.json").exists():
             return "saved data set"
-        _members(path)
+        members_of(path)
         return "folder"
-    found = _suffix_format(path.name)
+    found = suffix_format(path.name)
     if found is None:
         raise UserError(
             f"{path} is of an unknown type: give a {', '.join(_SUFFIXES)} file or a saved data set."
@@ -88,8 +89,8 @@ def read_rows(path: Path, kind: Format, columns: Columns) -> Iterator[Row]:
     counter = itertools.count()
     if kind == "folder":
         rows: Iterator[Row] = itertools.chain.from_iterable(
-            _read_file(member, _suffix_format(member.name) or "jsonl", columns, counter)
-            for member in _members(path)
+            _read_file(member, suffix_format(member.name) or "jsonl", columns, counter)
+            for member in members_of(path)
         )
     elif kind == "saved data set":
         rows = _read_saved(path, columns, counter)
@@ -100,15 +101,27 @@ def read_rows(path: Path, kind: Format, columns: Columns) -> Iterator[Row]:
 
 def read_hub(hub: HubDataset, columns: Columns) -> Iterator[Row]:
     """All documents of one split of a hub data set at its pinned commit, streamed."""
+    with hub_stream(hub) as (stream, where):
+        rows = itertools.islice(read_records(stream, columns, where), hub.max_documents)
+        yield from _not_empty(rows, where)
+
+
+@contextmanager
+def hub_stream(hub: HubDataset) -> Iterator[tuple[Iterable[dict[str, Any]], str]]:
+    """The records of one split of a hub data set at its pinned commit, and its name in words.
+
+    What goes wrong while they are read inside the block is a `UserError`.
+    """
     import datasets
 
     where = f"{hub.name}{f' ({hub.config})' if hub.config else ''} at {hub.revision}"
     try:
-        stream = datasets.load_dataset(
-            hub.name, hub.config, split=hub.split, revision=hub.revision, streaming=True
+        yield (
+            datasets.load_dataset(
+                hub.name, hub.config, split=hub.split, revision=hub.revision, streaming=True
+            ),
+            where,
         )
-        rows = itertools.islice(read_records(stream, columns, where), hub.max_documents)
-        yield from _not_empty(rows, where)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -122,7 +135,7 @@ def read_records(records: Iterable[dict[str, Any]], columns: Columns, where: str
     make: Callable[[dict[str, Any], str], Row] | None = None
     for number, record in enumerate(records):
         if make is None:
-            make = _maker(choose_columns(list(record), columns, where), columns, counter)
+            make = row_maker(choose_columns(list(record), columns, where), columns, counter)
         yield make(record, f"document {number} of {where}")
 
 
@@ -150,9 +163,11 @@ def choose_columns(present: list[str], columns: Columns, where: str) -> ChosenCo
     )
 
 
-def _maker(
+def row_maker(
     chosen: ChosenColumns, columns: Columns, counter: Iterator[int]
 ) -> Callable[[dict[str, Any], str], Row]:
+    """What makes a `Row` of a record and of where it stands; `UserError` for what cannot be one."""
+
     def make(record: dict[str, Any], where: str) -> Row:
         position = next(counter)
         if chosen.text not in record:
@@ -160,7 +175,7 @@ def _maker(
         text = record[chosen.text]
         if text is not None and not isinstance(text, str):
             raise UserError(
-                f"{where} has a {_json_type(text)} in '{chosen.text}' where text is needed: "
+                f"{where} has a {json_type(text)} in '{chosen.text}' where text is needed: "
                 f"convert it or set input.text to another column."
             )
         unit_id, id_type = f"row-{position:08d}", "position"
@@ -168,14 +183,14 @@ def _maker(
             value = record.get(chosen.id)
             if isinstance(value, bool) or not isinstance(value, str | int):
                 raise UserError(
-                    f"{where} has a {_json_type(value)} in '{chosen.id}': give every document "
+                    f"{where} has a {json_type(value)} in '{chosen.id}': give every document "
                     f"a string or whole number."
                 )
             unit_id, id_type = str(value), type(value).__name__
         domain = record.get(chosen.domain) if chosen.domain is not None else None
         if domain is not None and (isinstance(domain, bool) or not isinstance(domain, str | int)):
             raise UserError(
-                f"{where} has a {_json_type(domain)} in '{chosen.domain}' where a domain's name is needed."
+                f"{where} has a {json_type(domain)} in '{chosen.domain}' where a domain's name is needed."
             )
         row = Row(unit_id, columns.default_domain if domain is None else str(domain), text or "", id_type)
         try:
@@ -189,7 +204,8 @@ def _maker(
     return make
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """What JSON calls a value's type."""
     names = {
         dict: "object",
         list: "list",
@@ -209,12 +225,14 @@ def _not_empty(rows: Iterator[Row], where: str) -> Iterator[Row]:
     yield from rows
 
 
-def _suffix_format(name: str) -> Format | None:
+def suffix_format(name: str) -> Format | None:
+    """The format that a file's name tells; None if it tells none."""
     return next((found for suffix, found in _SUFFIXES.items() if name.lower().endswith(suffix)), None)
 
 
-def _members(folder: Path) -> list[Path]:
-    members = sorted(path for path in folder.iterdir() if path.is_file() and _suffix_format(path.name))
+def members_of(folder: Path) -> list[Path]:
+    """The files of a folder that can be read, sorted. `UserError` if there is none."""
+    members = sorted(path for path in folder.iterdir() if path.is_file() and suffix_format(path.name))
     if not members:
         raise UserError(f"{folder} is neither a saved data set nor a folder of {', '.join(_SUFFIXES)} files.")
     return members
@@ -225,6 +243,18 @@ def _read_file(path: Path, kind: Format, columns: Columns, counter: Iterator[int
         yield from _read_parquet(path, columns, counter)
         return
     make: Callable[[dict[str, Any], str], Row] | None = None
+    for where, record in json_lines(path, kind, "flat JSON object"):
+        if make is None:
+            make = row_maker(choose_columns(list(record), columns, str(path)), columns, counter)
+        yield make(record, where)
+
+
+def json_lines(path: Path, kind: Format, shape: str = "JSON object") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where a line stands, in words for the user, and the record that it holds.
+
+    Args:
+        shape: what a line that is nested too deeply should be instead.
+    """
     for number, line in enumerate(_lines(path, kind), 1):
         if not line.strip():
             continue
@@ -234,12 +264,10 @@ def _read_file(path: Path, kind: Format, columns: Columns, counter: Iterator[int
         except ValueError as error:  # also bytes that are not UTF-8
             raise UserError(f"{where} is not JSON ({error}): write one JSON object a line.") from error
         except RecursionError as error:
-            raise UserError(f"{where} is nested too deeply: write one flat JSON object a line.") from error
+            raise UserError(f"{where} is nested too deeply: write one {shape} a line.") from error
         if not isinstance(record, dict):
-            raise UserError(f"{where} is a JSON {_json_type(record)}: write one JSON object a line.")
-        if make is None:
-            make = _maker(choose_columns(list(record), columns, str(path)), columns, counter)
-        yield make(record, where)
+            raise UserError(f"{where} is a JSON {json_type(record)}: write one JSON object a line.")
+        yield where, record
 
 
 def _lines(path: Path, kind: Format) -> Iterator[bytes]:
@@ -284,15 +312,20 @@ def _zstd_lines(path: Path) -> Iterator[bytes]:
 
 
 def _read_parquet(path: Path, columns: Columns, counter: Iterator[int]) -> Iterator[Row]:
+    with open_parquet(path) as (schema, batches):
+        yield from _read_batches(schema, batches, columns, counter, str(path))
+
+
+Batches = Callable[[list[str]], Iterable[pa.RecordBatch | pa.Table]]
+"""Some columns of a table, in small pieces."""
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[tuple[pa.Schema, Batches]]:
+    """A Parquet file; what is wrong with it while it is read inside the block is a `UserError`."""
     try:
         with pq.ParquetFile(path) as file:
-            yield from _read_batches(
-                file.schema_arrow,
-                lambda names: file.iter_batches(batch_size=_BATCH, columns=names),
-                columns,
-                counter,
-                str(path),
-            )
+            yield file.schema_arrow, lambda names: file.iter_batches(batch_size=_BATCH, columns=names)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(
             f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}): write it again."
@@ -300,25 +333,27 @@ def _read_parquet(path: Path, columns: Columns, counter: Iterator[int]) -> Itera
 
 
 def _read_saved(path: Path, columns: Columns, counter: Iterator[int]) -> Iterator[Row]:
+    schema, batches = open_saved(path)
+    yield from _read_batches(schema, batches, columns, counter, str(path))
+
+
+def open_saved(path: Path) -> tuple[pa.Schema, Batches]:
+    """A saved data set. `UserError` if it is none."""
     import datasets
 
     try:
         data = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is not a readable saved data set ({error}): save it again.") from error
-    schema = data.features.arrow_schema
-    yield from _read_batches(
-        schema,
+    return (
+        data.features.arrow_schema,
         lambda names: data.select_columns(names).with_format("arrow").iter(_BATCH),
-        columns,
-        counter,
-        str(path),
     )
 
 
 def _read_batches(
     schema: pa.Schema,
-    batches: Callable[[list[str]], Iterable[pa.RecordBatch | pa.Table]],
+    batches: Batches,
     columns: Columns,
     counter: Iterator[int],
     where: str,
@@ -330,7 +365,7 @@ def _read_batches(
         raise UserError(
             f"the column '{chosen.text}' of {where} holds {kind}, not text: set input.text to another column."
         )
-    make = _maker(chosen, columns, counter)
+    make = row_maker(chosen, columns, counter)
     number = 0
     for batch in batches(list(dict.fromkeys(name for name in chosen if name is not None))):
         for record in batch.to_pylist():

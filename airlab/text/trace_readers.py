@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from airlab.errors import UserError
 from airlab.schema.text import Columns, HubDataset
@@ -22,14 +21,18 @@ from airlab.text.documents import Skipped, TableWriter
 from airlab.text.readers import (
     DOMAIN_NAMES,
     ID_NAMES,
+    Batches,
     ChosenColumns,
     Format,
     Row,
-    _json_type,
-    _lines,
-    _maker,
-    _members,
-    _suffix_format,
+    hub_stream,
+    json_lines,
+    json_type,
+    members_of,
+    open_parquet,
+    open_saved,
+    row_maker,
+    suffix_format,
 )
 from airlab.text.traces import Message, Role, Trace
 
@@ -59,7 +62,6 @@ ROLES: dict[str, Role] = {
 NO_ANSWER = "no assistant turn"
 EMPTY = "an empty response"
 
-_BATCH = 256
 _SAID = "text"
 """Column in which all that a trace says goes through the checks that every text goes through."""
 
@@ -99,7 +101,7 @@ def read_trace_records(path: Path, kind: Format, columns: TraceColumns) -> Itera
     """
     if kind == "folder":
         records: Iterator[Record] = itertools.chain.from_iterable(
-            _file(member, _suffix_format(member.name) or "jsonl", columns) for member in _members(path)
+            _file(member, suffix_format(member.name) or "jsonl", columns) for member in members_of(path)
         )
     elif kind == "saved data set":
         records = _saved(path, columns)
@@ -110,20 +112,9 @@ def read_trace_records(path: Path, kind: Format, columns: TraceColumns) -> Itera
 
 def read_hub_records(hub: HubDataset) -> Iterator[Record]:
     """The records of one split of a hub data set at its pinned commit, streamed."""
-    import datasets
-
-    where = f"{hub.name}{f' ({hub.config})' if hub.config else ''} at {hub.revision}"
-    try:
-        stream = datasets.load_dataset(
-            hub.name, hub.config, split=hub.split, revision=hub.revision, streaming=True
-        )
+    with hub_stream(hub) as (stream, where):
         for number, record in enumerate(itertools.islice(stream, hub.max_documents)):
             yield f"trace {number} of {where}", record
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"The data set {where} cannot be read ({reason}): check its name, config, split and the network."
-        ) from error
 
 
 def import_traces(
@@ -145,7 +136,7 @@ def import_traces(
     for where, record in records:
         if make is None:
             chosen = choose_trace_columns(list(record), columns, where)
-            make = _maker(
+            make = row_maker(
                 ChosenColumns(_SAID, chosen.id, chosen.domain),
                 Columns(default_domain=columns.default_domain),
                 itertools.count(),
@@ -315,7 +306,7 @@ def _message(turn: Mapping[str, Any], columns: TraceColumns, where: str) -> Mess
 def _text(value: Any, where: str) -> str:
     if value is not None and not isinstance(value, str):
         raise UserError(
-            f"{where} has a {_json_type(value)} where text is needed: convert it or name other columns."
+            f"{where} has a {json_type(value)} where text is needed: convert it or name other columns."
         )
     return value or ""
 
@@ -328,53 +319,25 @@ def _answer(record: Mapping[str, Any], chosen: ChosenTraceColumns) -> str | None
 def _order(record: Mapping[str, Any], chosen: ChosenTraceColumns, where: str) -> int | None:
     value = record.get(chosen.order) if chosen.order is not None else None
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise UserError(f"{where} has a {_json_type(value)} in '{chosen.order}' where a rank is needed.")
+        raise UserError(f"{where} has a {json_type(value)} in '{chosen.order}' where a rank is needed.")
     return value
 
 
 def _file(path: Path, kind: Format, columns: TraceColumns) -> Iterator[Record]:
     if kind == "parquet":
-        yield from _parquet(path, columns)
-        return
-    for number, line in enumerate(_lines(path, kind), 1):
-        if not line.strip():
-            continue
-        where = f"line {number} of {path}"
-        try:
-            record = json.loads(line)
-        except ValueError as error:  # also bytes that are not UTF-8
-            raise UserError(f"{where} is not JSON ({error}): write one JSON object a line.") from error
-        except RecursionError as error:
-            raise UserError(f"{where} is nested too deeply: write one JSON object a line.") from error
-        if not isinstance(record, dict):
-            raise UserError(f"{where} is a JSON {_json_type(record)}: write one JSON object a line.")
-        yield where, record
-
-
-def _parquet(path: Path, columns: TraceColumns) -> Iterator[Record]:
-    try:
-        with pq.ParquetFile(path) as file:
-            names = _needed(file.schema_arrow.names, columns, str(path))
-            yield from _rows(file.iter_batches(batch_size=_BATCH, columns=names), str(path))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}): write it again."
-        ) from error
+        with open_parquet(path) as (schema, batches):
+            yield from _rows(schema, batches, columns, str(path))
+    else:
+        yield from json_lines(path, kind)
 
 
 def _saved(path: Path, columns: TraceColumns) -> Iterator[Record]:
-    import datasets
-
-    try:
-        data = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is not a readable saved data set ({error}): save it again.") from error
-    names = _needed(data.column_names, columns, str(path))
-    yield from _rows(data.select_columns(names).with_format("arrow").iter(_BATCH), str(path))
+    yield from _rows(*open_saved(path), columns, str(path))
 
 
-def _rows(batches: Iterable[pa.RecordBatch | pa.Table], where: str) -> Iterator[Record]:
-    rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+def _rows(schema: pa.Schema, batches: Batches, columns: TraceColumns, where: str) -> Iterator[Record]:
+    names = _needed(schema.names, columns, where)
+    rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches(names))
     return ((f"row {number} of {where}", row) for number, row in enumerate(rows))
 
 
