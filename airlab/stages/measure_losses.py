@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,16 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airlab.errors import UserError
-from airlab.progress import progress
 from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
 from airlab.schema.scoring import Scoring
 from airlab.stages.masked_model import load_masked
 from airlab.stages.prepare_model import Model
-from airlab.stages.shards import merge_shards, remove_other_shards, shard_name, write_shard
+from airlab.stages.shards import measure_shards
 from airlab.store.files import Files
 from airlab.store.stage import Stage, Workdir
-from airlab.text.ahead import ahead
 from airlab.text.documents import SKIPPED_SCHEMA, cut_into_shards
 
 if TYPE_CHECKING:
@@ -42,7 +39,9 @@ SCHEMA = pa.schema(
     ]
 )
 
-_SHARDS_AHEAD = 2
+KINDS = {"skipped": SKIPPED_SCHEMA, "losses": SCHEMA}
+"""The tables of a shard."""
+
 _TOO_SHORT = "fewer than two tokens: nothing to predict"
 
 
@@ -84,38 +83,28 @@ class MeasureLosses(Stage):
 
         # Refuses what cannot be before the first document is read.
         lm, mask = load_masked(work, machine, self.model, self.heads, self.masking, self.scoring)
-        shards = cut_into_shards(pq.read_metadata(documents), machine.documents_per_shard)
-        remove_other_shards(work, ("losses", "skipped"), shards)
-        missing = [shard for shard in shards if not work.has(shard_name("losses", shard))]
-        total, rest = (sum(shard.documents for shard in some) for some in (shards, missing))
-        with pq.ParquetFile(documents) as file:
-            batches = (tokenized_documents(file, shard.groups, lm.tokenizer) for shard in missing)
-            with (
-                progress("scoring", "documents", total, before=total - rest) as advance,
-                closing(ahead(batches, most=_SHARDS_AHEAD)) as tokenized,
-            ):
-                measure = partial(
-                    measure_documents,
-                    lm,
-                    mask.reference(lm.device),
-                    window_tokens=self.scoring.window_tokens,
-                    tokens_per_batch=machine.tokens_per_batch,
-                    advance=advance,
-                )
-                for shard, parts in zip(missing, tokenized, strict=True):
-                    losses, skipped = _tables(parts, measure)
-                    advance(skipped.num_rows)
-                    # The losses come last: they say that the shard is finished.
-                    for kind, table in (("skipped", skipped), ("losses", losses)):
-                        write_shard(work, kind, shard, table)
         work.note(masked_heads=[list(h) for h in mask.heads])
-        merge_shards(work, "skipped", shards, SKIPPED_SCHEMA)
-        merge_shards(work, "losses", shards, SCHEMA)
+        measure = partial(
+            measure_documents,
+            lm,
+            mask.reference(lm.device),
+            window_tokens=self.scoring.window_tokens,
+            tokens_per_batch=machine.tokens_per_batch,
+        )
+        with pq.ParquetFile(documents) as file:
+            measure_shards(
+                work,
+                KINDS,
+                cut_into_shards(file.metadata, machine.documents_per_shard),
+                "documents",
+                lambda shard: tokenized_documents(file, shard.groups, lm.tokenizer),
+                lambda parts, advance: _tables(parts, partial(measure, advance=advance)),
+            )
 
 
 def _tables(
     parts: Sequence["Tokenized"], measure: Callable[[Sequence[np.ndarray]], Sequence["LossSums"]]
-) -> tuple[pa.Table, pa.Table]:
+) -> dict[str, pa.Table]:
     """What was measured of a shard's documents, and what was skipped."""
     rows = pa.concat_tables([part.rows for part in parts])
     tokens = [ids for part in parts for ids in part.tokens]
@@ -141,4 +130,7 @@ def _tables(
         "domain": short["domain"],
         "reason": pa.repeat(_TOO_SHORT, short.num_rows),
     }
-    return pa.table(losses, schema=SCHEMA), pa.table(skipped, schema=SKIPPED_SCHEMA)
+    return {
+        "skipped": pa.table(skipped, schema=SKIPPED_SCHEMA),
+        "losses": pa.table(losses, schema=SCHEMA),
+    }

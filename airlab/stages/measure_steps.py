@@ -3,7 +3,6 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airlab.errors import UserError
-from airlab.progress import progress
 from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
 from airlab.schema.scoring import Scoring
@@ -23,11 +21,10 @@ from airlab.schema.traces import Rendering, Segmentation
 from airlab.stages.masked_model import load_masked
 from airlab.stages.measure_losses import SCHEMA
 from airlab.stages.prepare_model import Model
-from airlab.stages.shards import merge_shards, remove_other_shards, shard_name, write_shard
+from airlab.stages.shards import measure_shards
 from airlab.store.files import Files
 from airlab.store.stage import Stage, Workdir
-from airlab.text.ahead import ahead
-from airlab.text.documents import SHARD_BYTES, SKIPPED_SCHEMA, Shard
+from airlab.text.documents import SKIPPED_SCHEMA, cut_into_shards
 
 if TYPE_CHECKING:
     from airlab.scoring.losses import LossSums
@@ -50,9 +47,7 @@ STEPS_SCHEMA = pa.schema(
 """Characters of the response; the first predicted token, counted from the trace's first, prompt included."""
 
 KINDS = {"skipped": SKIPPED_SCHEMA, "steps": STEPS_SCHEMA, "losses": SCHEMA}
-"""The tables of a shard. The losses come last: they say that the shard is finished."""
-
-_SHARDS_AHEAD = 2
+"""The tables of a shard."""
 
 
 @dataclass(frozen=True)
@@ -105,36 +100,32 @@ class MeasureSteps(Stage):
 
         # Refuses what cannot be before the first trace is read.
         lm, mask = load_masked(work, machine, self.model, self.heads, self.masking, self.scoring)
-        shards = trace_shards(pq.read_metadata(traces), machine.documents_per_shard)
-        remove_other_shards(work, KINDS, shards)
-        missing = [shard for shard in shards if not work.has(shard_name("losses", shard))]
-        total, rest = (sum(shard.documents for shard in some) for some in (shards, missing))
-        with pq.ParquetFile(traces) as file:
-            batches = (
-                tokenized_traces(file, shard.groups, lm.tokenizer, self.rendering, self.segmentation)
-                for shard in missing
-            )
-            with (
-                progress("scoring", "traces", total, before=total - rest) as advance,
-                closing(ahead(batches, most=_SHARDS_AHEAD)) as tokenized,
-            ):
-                measure = partial(
-                    measure_steps,
-                    lm,
-                    mask.reference(lm.device),
-                    window_tokens=self.scoring.window_tokens,
-                    tokens_per_batch=machine.tokens_per_batch,
-                    advance=advance,
-                )
-                for shard, parts in zip(missing, tokenized, strict=True):
-                    found = [self._fitting(trace, tokens) for part in parts for trace, tokens in part]
-                    tables = _tables(found, measure)
-                    advance(tables["skipped"].num_rows)
-                    for kind in KINDS:
-                        write_shard(work, kind, shard, tables[kind])
         work.note(masked_heads=[list(h) for h in mask.heads])
-        for kind, schema in KINDS.items():
-            merge_shards(work, kind, shards, schema)
+        measure = partial(
+            measure_steps,
+            lm,
+            mask.reference(lm.device),
+            window_tokens=self.scoring.window_tokens,
+            tokens_per_batch=machine.tokens_per_batch,
+        )
+
+        def tables(
+            parts: "Sequence[Sequence[tuple[Trace, TraceTokens | str]]]", advance: Callable[[float], None]
+        ) -> dict[str, pa.Table]:
+            found = [self._fitting(trace, tokens) for part in parts for trace, tokens in part]
+            return _tables(found, partial(measure, advance=advance))
+
+        with pq.ParquetFile(traces) as file:
+            measure_shards(
+                work,
+                KINDS,
+                cut_into_shards(file.metadata, machine.documents_per_shard, column=None),
+                "traces",
+                lambda shard: tokenized_traces(
+                    file, shard.groups, lm.tokenizer, self.rendering, self.segmentation
+                ),
+                tables,
+            )
 
     def _fitting(self, trace: "Trace", tokens: "TraceTokens | str") -> "tuple[Trace, TraceTokens | str]":
         window = self.scoring.window_tokens
@@ -146,23 +137,6 @@ class MeasureSteps(Stage):
             f"trace '{trace.unit_id}' has {len(tokens.ids)} tokens and scoring.window_tokens is {window}: "
             "raise that up to the model's context, or set too_long to skip or window."
         )
-
-
-def trace_shards(metadata: pq.FileMetaData, traces: int) -> list[Shard]:
-    """Cut a table of traces into shards of `traces` traces, as `cut_into_shards` cuts documents."""
-    shards: list[Shard] = []
-    row = size = 0
-    for index in range(metadata.num_row_groups):
-        group = metadata.row_group(index)
-        last = shards[-1] if shards else None
-        if last and last.documents + group.num_rows <= traces and size + group.total_byte_size <= SHARD_BYTES:
-            shards[-1] = Shard(last.first, last.documents + group.num_rows, (*last.groups, index))
-            size += group.total_byte_size
-        else:
-            shards.append(Shard(row, group.num_rows, (index,)))
-            size = group.total_byte_size
-        row += group.num_rows
-    return shards
 
 
 def _tables(

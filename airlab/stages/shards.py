@@ -1,13 +1,54 @@
 """Finished shards of a scoring pass inside the stage's folder: the units of resume."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airlab.progress import announce
+from airlab.progress import announce, progress
 from airlab.store.stage import Workdir
+from airlab.text.ahead import ahead
 from airlab.text.documents import Shard
+
+Part = TypeVar("Part")
+
+_SHARDS_AHEAD = 2
+
+
+def measure_shards(
+    work: Workdir,
+    kinds: Mapping[str, pa.Schema],
+    shards: Sequence[Shard],
+    units: str,
+    read: Callable[[Shard], Iterable[Part]],
+    measure: Callable[[Sequence[Part], Callable[[float], None]], Mapping[str, pa.Table]],
+) -> None:
+    """Measure the shards that are missing, and make each table `<kind>.parquet` out of its shards.
+
+    A thread reads up to two shards ahead of the one that is measured.
+
+    Args:
+        kinds: the tables; `losses` comes last, and its shard says that the others are there.
+        units: what shards consist of, for the progress.
+        read: a shard's content.
+        measure: a shard's tables of that content, `skipped` among them; told where to report progress.
+    """
+    remove_other_shards(work, kinds, shards)
+    missing = [shard for shard in shards if not work.has(shard_name("losses", shard))]
+    total, rest = (sum(shard.documents for shard in some) for some in (shards, missing))
+    with (
+        progress("scoring", units, total, before=total - rest) as advance,
+        closing(ahead((read(shard) for shard in missing), most=_SHARDS_AHEAD)) as contents,
+    ):
+        for shard, parts in zip(missing, contents, strict=True):
+            tables = measure(parts, advance)
+            advance(tables["skipped"].num_rows)
+            for kind in kinds:
+                write_shard(work, kind, shard, tables[kind])
+    for kind, schema in kinds.items():
+        merge_shards(work, kind, shards, schema)
 
 
 def shard_name(kind: str, shard: Shard) -> str:

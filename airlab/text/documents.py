@@ -101,17 +101,24 @@ def write_skipped(path: Path, rows: Iterable[Skipped]) -> int:
     return writer.count
 
 
-def cut_into_shards(metadata: pq.FileMetaData, documents: int) -> list[Shard]:
+def cut_into_shards(metadata: pq.FileMetaData, documents: int, column: str | None = "text") -> list[Shard]:
     """Cut a table into shards of `documents` documents, the last of which may have fewer.
 
     A shard ends earlier where its text would exceed `SHARD_BYTES`, but never inside a row group. The cuts
     depend on the table and on `documents` alone.
+
+    Args:
+        column: holds the text; None for all columns together.
     """
     shards: list[Shard] = []
-    column, size, row = metadata.schema.names.index("text"), 0, 0
+    size = row = 0
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
-        text = group.column(column).total_uncompressed_size
+        text = (
+            group.total_byte_size
+            if column is None
+            else group.column(metadata.schema.names.index(column)).total_uncompressed_size
+        )
         last = shards[-1] if shards else None
         if last and last.documents + group.num_rows <= documents and size + text <= SHARD_BYTES:
             shards[-1] = Shard(last.first, last.documents + group.num_rows, (*last.groups, index))

@@ -23,12 +23,13 @@ from airlab.selection.aggregation import group_by_trace
 from airlab.stages.import_corpus import ImportCorpus
 from airlab.stages.import_traces import ImportTraces
 from airlab.stages.measure_losses import MeasureLosses
-from airlab.stages.measure_steps import KINDS, MeasureSteps, trace_shards
+from airlab.stages.measure_steps import KINDS, MeasureSteps
 from airlab.store.files import Files
 from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 from airlab.store.stage import Stage, Workdir
 from airlab.store.store import Store
+from airlab.text.documents import cut_into_shards
 from airlab.text.traces import Message, Trace, read_traces, write_traces
 from tests.unit.cli.conftest import text as longer_text
 from tests.unit.cli.conftest import write_jsonl
@@ -308,9 +309,9 @@ def test_shards_of_traces_are_whole_row_groups_within_both_bounds(
     stage: MeasureSteps, reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metadata = pq.read_metadata(Store(reference.parents[1]).folder(stage.traces) / "traces.parquet")
-    sizes = lambda n: [(s.first, s.documents, s.groups) for s in trace_shards(metadata, n)]  # noqa: E731
+    sizes = lambda n: [(s.first, s.documents, s.groups) for s in cut_into_shards(metadata, n, column=None)]  # noqa: E731
     alone = [(0, 256, (0,)), (256, 44, (1,))]
     assert sizes(256) == alone
     assert sizes(512) == sizes(8192) == [(0, 300, (0, 1))]
-    monkeypatch.setattr("airlab.stages.measure_steps.SHARD_BYTES", 1)
+    monkeypatch.setattr("airlab.text.documents.SHARD_BYTES", 1)
     assert sizes(8192) == alone

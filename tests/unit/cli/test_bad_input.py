@@ -263,7 +263,7 @@ def test_a_full_disk_while_scoring(score: Refused, docs: Path, monkeypatch: pyte
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("airlab.stages.measure_losses.write_shard", full)
+    monkeypatch.setattr("airlab.stages.shards.write_shard", full)
     assert "the disk is full" in score()
 
 
