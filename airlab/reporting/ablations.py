@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from airlab.reporting.audit import LEVEL
+from airlab.reporting.formats import MISSING, UNKNOWN
 from airlab.reporting.pages import Page, Section, numbers
-from airlab.reporting.render import DIGITS, MISSING
+from airlab.reporting.render import DIGITS, verdict_texts
 from airlab.reporting.tables import SEEDS_TO_CLAIM, Contrast, Verdict, judge
 from airlab.selection.audit import Statistic, associations, intervals
 from airlab.stats.estimate import Estimate
 from airlab.stats.intervals import Comparison
 
-UNKNOWN = "unknown"
 SAME = "the same"
 
 _STATISTICS: tuple[Statistic, ...] = ("spearman", "within_domain")
@@ -158,16 +158,8 @@ def _trained(ablations: Sequence[Ablation], verdicts: Mapping[str, Verdict | Non
     rows = []
     for ablation in ablations:
         verdict, to_baseline = verdicts[ablation.name], ablation.to_baseline
-        texts = [MISSING] * 4
-        if verdict is not None:
-            texts = [
-                verdict.composite.text(DIGITS, sign=True),
-                _number(verdict.p_holm),
-                _number(verdict.detectable),
-                f"{verdict.outcome} random",
-            ]
         full = MISSING if to_baseline is None else to_baseline.composite.text(DIGITS, sign=True)
-        rows.append((ablation.name, *texts, full))
+        rows.append((ablation.name, *verdict_texts(verdict, "random"), full))
     headers = (
         "variant",
         "composite against random",
@@ -178,10 +170,6 @@ def _trained(ablations: Sequence[Ablation], verdicts: Mapping[str, Verdict | Non
     )
     title = "Attention influence against random under the same setting, at equal tokens"
     return Section(title, headers, tuple(rows))
-
-
-def _number(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.{DIGITS}f}"
 
 
 def _foot(

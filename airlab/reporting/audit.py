@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from airlab.reporting.formats import UNKNOWN, number
 from airlab.reporting.pages import Page, Section, numbers
 from airlab.selection.audit import Audit, Statistic
 from airlab.stats.estimate import Estimate
@@ -10,7 +11,6 @@ from airlab.stats.estimate import Estimate
 AUDIT = "audit"
 """The page's name, and that of its artifact in a lock, beside the cells'."""
 
-UNKNOWN = "unknown"
 LEVEL = 0.95
 """Of the audit's intervals."""
 
@@ -142,9 +142,9 @@ def _remainders(table: AuditTable) -> Section:
     rows = tuple(
         (
             _label(left.selector),
-            _number(left.eta_squared_domain),
-            _number(left.r_squared),
-            _number(left.spearman_left),
+            number(left.eta_squared_domain, _DIGITS),
+            number(left.r_squared, _DIGITS),
+            number(left.spearman_left, _DIGITS),
         )
         for left in table.audit.remainders
     )
@@ -170,7 +170,11 @@ def _selections(table: AuditTable) -> Section:
         shared = ["–"] * 3
         if selector != table.compared:
             there, back = overlaps[selector, table.compared], overlaps[table.compared, selector]
-            shared = [_number(there.jaccard), f"{there.shared_tokens:.0%}", f"{back.shared_tokens:.0%}"]
+            shared = [
+                number(there.jaccard, _DIGITS),
+                f"{there.shared_tokens:.0%}",
+                f"{back.shared_tokens:.0%}",
+            ]
         rows.append((_label(selector), str(units), f"{tokens:,}", f"{tokens / units:.0f}", *shared))
     compared = _label(table.compared)
     headers = (
@@ -190,10 +194,6 @@ def _with_interval(value: float | None, low: float | None, high: float | None, u
         return UNKNOWN
     estimate = Estimate(value, low, high, LEVEL, "percentile bootstrap", units, 1)
     return estimate.text(_DIGITS, sign=True)
-
-
-def _number(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.{_DIGITS}f}"
 
 
 def _label(name: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from airlab.randomness import generator
+from airlab.reporting.formats import UNKNOWN, number, p_text
 from airlab.reporting.pages import Page, Section, numbers
 from airlab.schema.worked_problems import STEP_KINDS, Variant
 from airlab.selection.known_steps import INFLUENCE, KnownSteps, KnownTraces
@@ -13,12 +14,11 @@ from airlab.stats.auc import auc_pooled, auc_within
 from airlab.stats.estimate import Estimate
 from airlab.stats.grid import Grid, paired_difference
 from airlab.stats.intervals import Comparison, compare
-from airlab.stats.multiplicity import holm
+from airlab.stats.multiplicity import tested_together
 
 NAME = "evidence"
 LEVEL = 0.95
 _RESAMPLES = 2000
-_UNKNOWN = "unknown"
 _CHANCE = 0.5
 
 
@@ -173,23 +173,14 @@ def _adjusted(answers: Mapping[str, dict[str, _Answer]]) -> dict[str, dict[str, 
     """Holm-adjusted p-values: influence over the questions, other scores within a question."""
     adjusted = {name: dict(some) for name, some in answers.items()}
     verdicts = {name: some[INFLUENCE].within for name, some in answers.items()}
-    for name, (p_value, detectable) in _holm(verdicts).items():
+    for name, (p_value, detectable) in tested_together(verdicts, LEVEL).items():
         adjusted[name][INFLUENCE] = replace(adjusted[name][INFLUENCE], p_holm=p_value, detectable=detectable)
     for name, some in answers.items():
-        for score, (p_value, detectable) in _holm({s: answer.ahead for s, answer in some.items()}).items():
+        for score, (p_value, detectable) in tested_together(
+            {s: a.ahead for s, a in some.items()}, LEVEL
+        ).items():
             adjusted[name][score] = replace(adjusted[name][score], p_holm=p_value, detectable=detectable)
     return adjusted
-
-
-def _holm(results: Mapping[str, Comparison | None]) -> dict[str, tuple[float, float]]:
-    """Name -> (adjusted p-value, what would have been found), of what has an error."""
-    known = {name: r for name, r in results.items() if r is not None and r.p_value is not None}
-    p_values = holm({name: r.p_value for name, r in known.items() if r.p_value is not None})
-    return {
-        name: (p_values[name], r.error.detectable(len(known), LEVEL))
-        for name, r in known.items()
-        if r.error is not None
-    }
 
 
 def _area(result: Comparison | None) -> Estimate | None:
@@ -250,17 +241,13 @@ def _label(score: str) -> str:
 
 
 def _text(estimate: Estimate | None, *, sign: bool = False) -> str:
-    return _UNKNOWN if estimate is None else estimate.text(2, sign=sign)
-
-
-def _p_text(value: float | None) -> str:
-    return _UNKNOWN if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return UNKNOWN if estimate is None else estimate.text(2, sign=sign)
 
 
 def _detectable_text(answer: _Answer) -> str:
     if answer.p_holm is not None and answer.p_holm <= 1 - LEVEL:
         return ""
-    return _UNKNOWN if answer.detectable is None else f"{answer.detectable:.2f}"
+    return number(answer.detectable, 2)
 
 
 def _verdicts(steps: KnownSteps, answers: Mapping[str, Mapping[str, _Answer]]) -> Section:
@@ -271,7 +258,7 @@ def _verdicts(steps: KnownSteps, answers: Mapping[str, Mapping[str, _Answer]]) -
             (
                 question.title,
                 _text(_area(answer.within)),
-                _p_text(answer.p_holm),
+                p_text(answer.p_holm),
                 _detectable_text(answer),
                 *(f"{n:,}" for n in (counts.traces, counts.generators, counts.higher, counts.lower)),
             )
@@ -299,7 +286,7 @@ def _question_section(question: Question, answers: Mapping[str, _Answer]) -> Sec
         ahead = None if answer.ahead is None else answer.ahead.estimate
         turned = " (turned)" if answer.turned else ""
         rows.append(
-            (*shown, _text(ahead, sign=True) + turned, _p_text(answer.p_holm), _detectable_text(answer))
+            (*shown, _text(ahead, sign=True) + turned, p_text(answer.p_holm), _detectable_text(answer))
         )
     headers = (
         "score",
@@ -328,7 +315,7 @@ def _kind_section(steps: KnownSteps) -> Section:
     for kind in STEP_KINDS:
         here = steps.kind == kind
         if not here.any():
-            rows.append((kind, "0", *[_UNKNOWN] * len(told)))
+            rows.append((kind, "0", *[UNKNOWN] * len(told)))
             continue
         medians = (_quartiles(steps.scores[name][here]) for name in told)
         rows.append((kind, f"{int(here.sum()):,}", *medians))

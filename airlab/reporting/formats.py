@@ -3,6 +3,19 @@
 import re
 from collections.abc import Iterable, Sequence
 
+UNKNOWN = "unknown"
+MISSING = "missing"
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number, or that it is unknown."""
+    return UNKNOWN if value is None else f"{value:.{digits}f}"
+
+
+def p_text(value: float | None) -> str:
+    """A p-value to three digits."""
+    return "< 0.001" if value is not None and value < 0.001 else number(value, 3)
+
 
 def grid(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table: the first column to the left, the others to the right."""

@@ -8,14 +8,13 @@ import numpy as np
 from airlab.heads.maps import HeadMap
 from airlab.heads.ranking import HeadRanking
 from airlab.heads.stability import Agreement, DrawnAgreement, agreement
+from airlab.reporting.formats import UNKNOWN, number
 from airlab.reporting.pages import Page, Section, numbers
 from airlab.schema.heads import Probes
 from airlab.schema.training import TargetModel
 
 STRONG = 0.1
 """Score from which Wu et al. (arXiv 2404.15574) call a head a retrieval head."""
-
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def _agreements(found: Stability) -> Section:
         rows.append((what, _drawn_share(found.yardstick, found.top), _drawn_spearman(found.yardstick)))
     for variant in found.measured[1:]:
         same = found.with_default(variant)
-        rows.append((_label(variant), f"{same.shared} of {same.count}", _number(same.spearman)))
+        rows.append((_label(variant), f"{same.shared} of {same.count}", number(same.spearman, 2)))
     headers = ("probes", f"top {found.share_of_heads:.0%} shared", "Spearman, all heads")
     return Section("Agreement with the default", headers, tuple(rows))
 
@@ -245,10 +244,6 @@ def _drawn_spearman(part: DrawnAgreement) -> str:
     if part.spearman is None:
         return UNKNOWN
     return f"{part.spearman:.2f} [{part.spearman_low:.2f}, {part.spearman_high:.2f}]"
-
-
-def _number(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.2f}"
 
 
 @dataclass(frozen=True)

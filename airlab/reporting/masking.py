@@ -14,12 +14,13 @@ import numpy as np
 
 from airlab.evaluation.records import Record
 from airlab.randomness import generator
+from airlab.reporting.formats import MISSING, UNKNOWN, number, p_text
 from airlab.reporting.pages import Page, Section, numbers
 from airlab.reporting.tables import Column, IncompleteTable
 from airlab.stats.estimate import Estimate
 from airlab.stats.grid import Grid, arrange, paired_difference
 from airlab.stats.intervals import Comparison, compare, interval
-from airlab.stats.multiplicity import holm
+from airlab.stats.multiplicity import tested_together
 
 NAME = "masking"
 INTACT, RANDOM, SAME_LAYER, RETRIEVAL = "intact", "random", "same_layer", "retrieval"
@@ -37,7 +38,6 @@ COMPARED = ((RETRIEVAL, INTACT), (RETRIEVAL, RANDOM), (RETRIEVAL, SAME_LAYER))
 
 LEVEL = 0.95
 _RESAMPLES = 2000
-_MISSING, _UNKNOWN = "missing", "unknown"
 _NOT_MEASURED = "-"
 
 PAPER: dict[str, tuple[float, float, float]] = {
@@ -181,11 +181,11 @@ def _tests(check: Check, grids: _Grids) -> tuple[Tested, ...]:
     tested = []
     for arm, reference in COMPARED:
         found = by_column[arm, reference]
-        adjusted = _holm({_name(column): result for column, result in found.items()})
+        adjusted = tested_together({_name(column): result for column, result in found.items()}, LEVEL)
         tested += [
             _tested(arm, reference, c, r, adjusted, _name(c), _unit(grids, c)) for c, r in found.items()
         ]
-    adjusted = _holm({_pair_name(*pair): result for pair, result in whole.items()})
+    adjusted = tested_together({_pair_name(*pair): result for pair, result in whole.items()}, LEVEL)
     tested += [_tested(*pair, None, r, adjusted, _pair_name(*pair), 1.0) for pair, r in whole.items()]
     return tuple(tested)
 
@@ -250,26 +250,18 @@ def _one_run(grid: Grid, draw: int | None) -> Grid:
     return Grid((0,), grid.items, grid.values[run : run + 1], grid.clusters)
 
 
-def _holm(results: Mapping[str, Comparison | None]) -> dict[str, tuple[float, int]]:
-    """Name -> adjusted p-value and how many were corrected together; none for what has no p-value."""
-    p_values = {n: r.p_value for n, r in results.items() if r is not None and r.p_value is not None}
-    return {name: (p_value, len(p_values)) for name, p_value in holm(p_values).items()}
-
-
 def _tested(
     arm: str,
     reference: str,
     column: Column | None,
     result: Comparison | None,
-    adjusted: Mapping[str, tuple[float, int]],
+    adjusted: Mapping[str, tuple[float, float]],
     name: str,
     unit: float | None,
 ) -> Tested:
     in_spreads = None if result is None or unit is None else result.estimate.value / unit
-    if result is None or name not in adjusted or result.error is None:
-        return Tested(arm, reference, column, result, None, None, in_spreads)
-    p_holm, family = adjusted[name]
-    return Tested(arm, reference, column, result, p_holm, result.error.detectable(family, LEVEL), in_spreads)
+    p_holm, detectable = adjusted.get(name, (None, None))
+    return Tested(arm, reference, column, result, p_holm, detectable, in_spreads)
 
 
 def _accuracies(check: Check) -> list[Column]:
@@ -307,7 +299,7 @@ def _value_section(check: Check, values: Mapping[tuple[str, Column], Estimate]) 
 
 
 def _text(estimate: Estimate | None, *, sign: bool = False) -> str:
-    return _MISSING if estimate is None else estimate.text(3, sign=sign)
+    return MISSING if estimate is None else estimate.text(3, sign=sign)
 
 
 def _difference_section(pair: tuple[str, str], tested: Sequence[Tested]) -> Section:
@@ -317,16 +309,16 @@ def _difference_section(pair: tuple[str, str], tested: Sequence[Tested]) -> Sect
             continue
         label = "all tasks, composite ↑" if test.column is None else _label(test.column)
         if test.result is None:
-            rows.append((label, _MISSING if test.column is not None else _UNKNOWN, *[_UNKNOWN] * 3))
+            rows.append((label, MISSING if test.column is not None else UNKNOWN, *[UNKNOWN] * 3))
             continue
         told_apart = test.p_holm is not None and test.p_holm <= 1 - LEVEL
         rows.append(
             (
                 label,
                 _text(test.result.estimate, sign=True),
-                _UNKNOWN if test.in_spreads is None else f"{round(test.in_spreads, 2) + 0.0:+.2f}",
-                _UNKNOWN if test.p_holm is None else _p_text(test.p_holm),
-                "" if told_apart else _UNKNOWN if test.detectable is None else f"{test.detectable:.3f}",
+                UNKNOWN if test.in_spreads is None else f"{round(test.in_spreads, 2) + 0.0:+.2f}",
+                p_text(test.p_holm),
+                "" if told_apart else number(test.detectable, 3),
             )
         )
     title = f"{ARMS[pair[0]].capitalize()} minus {ARMS[pair[1]]}"
@@ -338,15 +330,11 @@ def _draw_section(alone: Mapping[tuple[str, int | None], Comparison | None]) -> 
     rows = tuple(
         (
             ARMS[arm] if draw is None else f"{ARMS[arm]}, draw {draw}",
-            _UNKNOWN if result is None else _text(result.estimate, sign=True),
+            UNKNOWN if result is None else _text(result.estimate, sign=True),
         )
         for (arm, draw), result in alone.items()
     )
     return Section("Each draw alone, minus intact", ("masked", "all tasks, composite ↑"), rows)
-
-
-def _p_text(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _paper_section(
@@ -384,18 +372,16 @@ def _our_row(
     shown = []
     for arm in ARMS:
         value = values.get((arm, column))
-        shown.append(_MISSING if value is None else f"{value.value:.3f}")
+        shown.append(MISSING if value is None else f"{value.value:.3f}")
     lost = [
-        _lost_text(drops[arm, column]) if (arm, column) in drops else _MISSING
-        for arm in ARMS
-        if arm != INTACT
+        _lost_text(drops[arm, column]) if (arm, column) in drops else MISSING for arm in ARMS if arm != INTACT
     ]
     return (f"{_label(column)}, here", *shown, *lost)
 
 
 def _lost_text(drop: Estimate | None) -> str:
     if drop is None:
-        return _UNKNOWN
+        return UNKNOWN
     if drop.low is None or drop.high is None:
         return f"{_share(drop.value)} [unknown]"
     return f"{_share(drop.value)} [{_share(drop.low)}, {_share(drop.high)}]"

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from airlab.reporting.formats import escape, grid, markup, plain
+from airlab.reporting.formats import MISSING, escape, grid, markup, number, plain
 from airlab.reporting.tables import (
     SEEDS_TO_CLAIM,
     Cell,
@@ -17,12 +17,12 @@ from airlab.reporting.tables import (
     Contrast,
     Row,
     Table,
+    Verdict,
     estimates,
     verdict_sentence,
 )
 from airlab.stats.estimate import Estimate
 
-MISSING = "missing"
 DIGITS = 3
 
 _CSV_HEADER = (
@@ -236,6 +236,18 @@ def _difference_rows(table: Table, to: str) -> Iterator[list[str]]:
         yield [*texts, *_contrast_cells(table, row, to)]
 
 
+def verdict_texts(verdict: Verdict | None, reference: str) -> tuple[str, str, str, str]:
+    """Composite, adjusted p-value, detectable difference and outcome against the reference's label."""
+    if verdict is None:
+        return MISSING, MISSING, MISSING, MISSING
+    return (
+        verdict.composite.text(DIGITS, sign=True),
+        number(verdict.p_holm, DIGITS),
+        number(verdict.detectable, DIGITS),
+        f"{verdict.outcome} {reference}",
+    )
+
+
 def _contrast_headers(table: Table, to: str) -> tuple[str, ...]:
     return ("composite", *(("verdict",) if to == table.spec.reference else ("Holm-adjusted p", "detectable")))
 
@@ -248,7 +260,7 @@ def _contrast_cells(table: Table, row: Row, to: str) -> tuple[str, ...]:
     if to == table.spec.reference:
         return composite, f"{_outcome(table, row, to)} {_label(table, to)}"
     errors = (contrast.p_holm, contrast.detectable)
-    return composite, *("unknown" if error is None else f"{error:.{DIGITS}f}" for error in errors)
+    return composite, *(number(error, DIGITS) for error in errors)
 
 
 def _outcome(table: Table, row: Row, to: str) -> str:

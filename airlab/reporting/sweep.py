@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from airlab.reporting.formats import MISSING
 from airlab.reporting.pages import Page, Section, numbers
-from airlab.reporting.render import DIGITS, MISSING
+from airlab.reporting.render import verdict_texts
 from airlab.reporting.tables import Table, Verdict, judge
 from airlab.stats.estimate import Estimate
-
-UNKNOWN = "unknown"
 
 _HEADERS = ("job", "arm", "composite", "Holm-adjusted p", "detectable", "verdict")
 _CSV_HEADER = (
@@ -55,7 +54,7 @@ def sweep_page(jobs: Sequence[SweepJob], shared: Sequence[str]) -> Page:
         reference = job.table.spec.reference
         for arm in job.table.verdicts:
             verdict = verdicts[job.number, arm]
-            rows.append((title, labels[arm], *_told(verdict, labels[reference])))
+            rows.append((title, labels[arm], *verdict_texts(verdict, labels[reference])))
             csv_rows.append((*head, arm, reference, *_long(verdict)))
     return Page(
         name="sweep",
@@ -87,21 +86,6 @@ def _judged(jobs: Sequence[SweepJob]) -> _Verdicts:
 
 def _no_table(job: SweepJob) -> str:
     return "no table" if job.complete else MISSING
-
-
-def _told(verdict: Verdict | None, reference: str) -> tuple[str, str, str, str]:
-    if verdict is None:
-        return MISSING, MISSING, MISSING, MISSING
-    return (
-        verdict.composite.text(DIGITS, sign=True),
-        _number(verdict.p_holm),
-        _number(verdict.detectable),
-        f"{verdict.outcome} {reference}",
-    )
-
-
-def _number(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.{DIGITS}f}"
 
 
 def _long(verdict: Verdict | None) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from airlab.randomness import generator
 from airlab.stats.estimate import Estimate
 from airlab.stats.grid import Grid, arrange, paired_difference
 from airlab.stats.intervals import Comparison, compare, interval
-from airlab.stats.multiplicity import holm
+from airlab.stats.multiplicity import tested_together
 
 Outcome = Literal[
     "beat",
@@ -275,22 +275,20 @@ def judge(comparisons: Mapping[str, Comparison | None], *, level: float = 0.95) 
 def _contrasts(comparisons: Mapping[str, Comparison | None], level: float) -> dict[str, Contrast | None]:
     """Comparisons with p-values adjusted, as one family."""
     # Between items of one run each, a difference may be the seeds' as well as the arms'.
-    known = {
-        variant: comparison
+    tested = tested_together(
+        {
+            variant: comparison
+            for variant, comparison in comparisons.items()
+            if comparison is not None and comparison.estimate.n_runs > 1
+        },
+        level,
+    )
+    return {
+        variant: None
+        if comparison is None
+        else Contrast(comparison.estimate, *tested.get(variant, (None, None)))
         for variant, comparison in comparisons.items()
-        if comparison is not None and comparison.p_value is not None and comparison.estimate.n_runs > 1
     }
-    adjusted = holm({v: c.p_value for v, c in known.items() if c.p_value is not None})
-    contrasts: dict[str, Contrast | None] = {}
-    for variant, comparison in comparisons.items():
-        if comparison is None:
-            contrasts[variant] = None
-            continue
-        detectable = None
-        if variant in known and comparison.error is not None:
-            detectable = comparison.error.detectable(len(known), level)
-        contrasts[variant] = Contrast(comparison.estimate, adjusted.get(variant), detectable)
-    return contrasts
 
 
 def _outcome(contrast: Contrast, level: float) -> Outcome:

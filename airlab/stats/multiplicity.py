@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from airlab.stats.intervals import Comparison
+
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm's step-down adjusted p-values: rejecting those <= alpha keeps the family-wise error at alpha."""
@@ -13,3 +15,20 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_value))
         adjusted[name] = running
     return {name: adjusted[name] for name in p_values}
+
+
+def tested_together(
+    results: Mapping[str, Comparison | None], level: float = 0.95
+) -> dict[str, tuple[float, float]]:
+    """Comparisons as one family: name -> (Holm-adjusted p-value, detectable difference).
+
+    The difference is what would have been found with 80 % probability, so corrected. Those without a p-value
+    are left out.
+    """
+    known = {
+        name: (result.p_value, result.error)
+        for name, result in results.items()
+        if result is not None and result.p_value is not None and result.error is not None
+    }
+    p_values = holm({name: p_value for name, (p_value, _) in known.items()})
+    return {name: (p_values[name], error.detectable(len(known), level)) for name, (_, error) in known.items()}

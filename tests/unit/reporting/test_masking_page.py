@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from airlab.evaluation.records import Record
-from airlab.reporting import masking
 from airlab.reporting.masking import (
     ARMS,
     COMPARED,
@@ -23,6 +22,7 @@ from airlab.reporting.masking import (
 )
 from airlab.reporting.pages import Page, render_csv, render_page
 from airlab.reporting.tables import Column, IncompleteTable
+from airlab.stats import multiplicity
 from airlab.stats.multiplicity import holm
 
 ACC = Column("lookup", "acc", True, "lookup, acc", in_composite=False, chance=0.25)
@@ -151,7 +151,7 @@ def test_p_values_are_corrected_within_a_comparison_and_over_composites(
         families.append(set(p_values))
         return holm(p_values)
 
-    monkeypatch.setattr(masking, "holm", spy)
+    monkeypatch.setattr(multiplicity, "holm", spy)
     masking_page(CHECK, found)
     tasks = {"lookup/acc", "lookup/margin", "text/bits_per_byte"}
     assert families == [tasks, tasks, tasks, {f"{arm} - {reference}" for arm, reference in COMPARED}]
