@@ -1,7 +1,7 @@
 """Heads to mask that are not the retrieval heads: controls."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,13 +14,22 @@ if TYPE_CHECKING:
     from airlab.heads.ranking import HeadRanking
 
 
-def _ranking(work: Workdir, heads: Stage | Files) -> "HeadRanking":
+Head = tuple[int, int]
+"""Layer and query head."""
+
+
+def _draw(
+    work: Workdir,
+    heads: Stage | Files,
+    share_of_heads: float,
+    choose: Callable[[list[Head], "HeadRanking"], Sequence[Head]],
+) -> None:
+    """Write the heads chosen beside the ranking's top share."""
     from airlab.heads.ranking import read_ranking
 
-    return read_ranking(heads.path if isinstance(heads, Files) else work.input(heads) / "heads.json")
-
-
-def _write(work: Workdir, drawn: Sequence[tuple[int, int]], top: Sequence[tuple[int, int]]) -> None:
+    ranking = read_ranking(heads.path if isinstance(heads, Files) else work.input(heads) / "heads.json")
+    top = [(h.layer, h.head) for h in ranking.top(share_of_heads)]
+    drawn = choose(top, ranking)
     with work.writing("heads.json") as out:
         out.write_text(json.dumps([list(pair) for pair in drawn]) + "\n")
     work.note(heads=len(drawn), of_the_top=len(set(drawn) & set(top)))
@@ -47,9 +56,12 @@ class ControlHeads(Stage):
     def run(self, work: Workdir, machine: Machine) -> None:
         from airlab.heads.control import same_layer_heads
 
-        ranking = _ranking(work, self.heads)
-        top = [(h.layer, h.head) for h in ranking.top(self.share_of_heads)]
-        _write(work, same_layer_heads(top, ranking.heads_per_layer, self.draw), top)
+        _draw(
+            work,
+            self.heads,
+            self.share_of_heads,
+            lambda top, ranking: same_layer_heads(top, ranking.heads_per_layer, self.draw),
+        )
 
 
 @dataclass(frozen=True)
@@ -72,9 +84,12 @@ class RandomHeads(Stage):
     def run(self, work: Workdir, machine: Machine) -> None:
         from airlab.heads.control import other_heads
 
-        ranking = _ranking(work, self.heads)
-        top = [(h.layer, h.head) for h in ranking.top(self.share_of_heads)]
-        _write(work, other_heads(top, ranking.layers, ranking.heads_per_layer, self.draw), top)
+        _draw(
+            work,
+            self.heads,
+            self.share_of_heads,
+            lambda top, ranking: other_heads(top, ranking.layers, ranking.heads_per_layer, self.draw),
+        )
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import pyarrow.parquet as pq
 from pydantic import Field, JsonValue, PositiveInt, ValidationError, model_validator
 
-from airlab.evaluation.records import Record, read_records
 from airlab.reporting.ablations import Ablation, Ranking, ablations_page
 from airlab.reporting.findings import Findings
 from airlab.reporting.tables import IncompleteTable, build_table
@@ -67,6 +66,7 @@ from experiments.attention_influence.comparison import (
     CONTROL,
     Cell,
     Comparison,
+    cell_records,
     losses_stage,
     table_spec,
 )
@@ -180,7 +180,7 @@ def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
     """
     tables, holes = {}, []
     for name in _names(config):
-        spec, records = table_spec(setting(config, name)), _records(config, name, store)
+        spec, records = table_spec(setting(config, name)), cell_records(variant_cells(config, name), store)
         try:
             tables[name] = build_table(spec, records)
         except IncompleteTable:
@@ -213,15 +213,6 @@ def selections(config: Config, store: Store) -> dict[str, Mapping[str, Any]]:
 
 def _names(config: Config) -> tuple[str, ...]:
     return DEFAULT, *config.variants
-
-
-def _records(config: Config, name: str, store: Store) -> dict[str, list[Record]]:
-    records: dict[str, list[Record]] = {}
-    for cell in variant_cells(config, name):
-        folder = store.find(cell.evaluation)
-        if folder is not None:
-            records.setdefault(cell.variant, []).extend(read_records(folder / "records.parquet"))
-    return records
 
 
 def _ranking(config: Config, name: str, store: Store) -> Ranking | None:

@@ -3,7 +3,7 @@
 What every experiment on AttentionInfluence's selection shares; hypotheses and the choice of arms are its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny, model_
 
 from airlab.errors import UserError
 from airlab.evaluation.records import Record, read_records
+from airlab.reporting.findings import Findings
 from airlab.reporting.tables import Column, Row, Table, TableSpec, build_table
 from airlab.schema.base import Frozen
 from airlab.schema.corpus import Corpus, PoolCorpus
@@ -30,6 +31,7 @@ from airlab.stages.detect_heads import DetectHeads
 from airlab.stages.evaluate import Evaluate
 from airlab.stages.inputs import corpus_stage, model_input
 from airlab.stages.measure_losses import MeasureLosses
+from airlab.stages.prepare_model import Model
 from airlab.stages.pretrain import Pretrain
 from airlab.stages.score_measured_units import score_stage
 from airlab.stages.select_units import SelectUnits
@@ -109,13 +111,9 @@ def cells(config: Comparison) -> tuple[Cell, ...]:
         )
     losses = losses_stage(config)
     corpus = losses.corpus
-    tokenizer = _target_tokenizer(config, losses)
+    tokenizer = target_tokenizer(config.target, corpus, lambda: losses.model)
     tokenized = TokenizeCorpus(corpus, tokenizer)
-    tasks = (
-        config.evaluation
-        if isinstance(config.evaluation, HarnessSpec)
-        else BuildTasks(corpus, config.evaluation, seed=0)
-    )
+    tasks = tasks_input(config.evaluation, corpus)
     found = []
     for variant, selector in {BASELINE: None, **config.selectors}.items():
         for seed in config.seeds:
@@ -142,15 +140,29 @@ def cell_stages(config: Comparison) -> dict[str, Stage]:
     return {cell.name: cell.evaluation for cell in cells(config)}
 
 
-def _target_tokenizer(config: Comparison, losses: MeasureLosses) -> Stage:
-    if config.target.vocabulary == "selector":
-        if not isinstance(losses.model, Stage):
-            raise UserError(
-                "target.vocabulary=selector needs a model from a package, a hub or a GGUF file; "
-                "give the target a vocabulary of its own, target.vocabulary=4096, say."
-            )
-        return losses.model
-    return TrainTokenizer(losses.corpus, config.target.vocabulary)
+def target_tokenizer(target: TargetModel, corpus: Stage, selector: Callable[[], Model]) -> Stage:
+    """The target's tokenizer: the selector model's own, or one trained on the corpus.
+
+    Args:
+        selector: only asked where it is needed, since a model in the user's own folder is hashed each time.
+
+    Raises:
+        UserError: the selector's is asked for, and the selector is the user's own folder.
+    """
+    if target.vocabulary != "selector":
+        return TrainTokenizer(corpus, target.vocabulary)
+    model = selector()
+    if not isinstance(model, Stage):
+        raise UserError(
+            "target.vocabulary=selector needs a model from a package, a hub or a GGUF file; "
+            "give the target a vocabulary of its own, target.vocabulary=4096, say."
+        )
+    return model
+
+
+def tasks_input(spec: EvaluationSpec, corpus: Stage) -> BuildTasks | HarnessSpec:
+    """Tasks built of the corpus' held-out text, or the harness's own benchmarks as they are."""
+    return spec if isinstance(spec, HarnessSpec) else BuildTasks(corpus, spec, seed=0)
 
 
 def table_spec(config: Comparison) -> TableSpec:
@@ -159,7 +171,7 @@ def table_spec(config: Comparison) -> TableSpec:
     for task in config.evaluation.planned():
         metric = _shown(task)
         higher = METRICS.get(metric, True)
-        columns.append(Column(task.name, metric, higher, _label(task.name, metric)))
+        columns.append(Column(task.name, metric, higher, column_label(task.name, metric)))
     return TableSpec(
         title=f"{config.TITLE}, scale {config.scale}",
         rows=(Row(BASELINE, "full pool"), *(Row(v, v.replace("_", " ")) for v in config.selectors)),
@@ -176,7 +188,8 @@ def table_spec(config: Comparison) -> TableSpec:
     )
 
 
-def _label(task: str, metric: str) -> str:
+def column_label(task: str, metric: str) -> str:
+    """A task's metric in words, with its unit."""
     words = task.removeprefix(f"{metric}_").replace("_", " ")
     return f"{words}, {_UNITS.get(metric, metric)}"
 
@@ -197,12 +210,26 @@ def tabulate(config: Comparison, store: Store, *, partial: bool = False) -> Tabl
     Raises:
         IncompleteTable: a cell has no result and `partial` is off.
     """
+    return build_table(table_spec(config), cell_records(cells(config), store), partial=partial)
+
+
+def cell_records(some: Iterable[Cell], store: Store) -> dict[str, list[Record]]:
+    """The records of finished cells, by arm."""
     records: dict[str, list[Record]] = {}
-    for cell in cells(config):
+    for cell in some:
         folder = store.find(cell.evaluation)
         if folder is not None:
             records.setdefault(cell.variant, []).extend(read_records(folder / "records.parquet"))
-    return build_table(table_spec(config), records, partial=partial)
+    return records
+
+
+def find(config: Comparison, store: Store, *, partial: bool = False) -> Findings:
+    """What is published by an experiment that has nothing but its table.
+
+    Raises:
+        IncompleteTable: a cell has no result and `partial` is off.
+    """
+    return Findings(tabulate(config, store, partial=partial))
 
 
 def selections(config: Comparison, store: Store) -> Mapping[str, Mapping[str, Any]]:

@@ -87,10 +87,10 @@ from airlab.stages.detect_heads import DetectHeads, probe_results
 from airlab.stages.inputs import corpus_stage, model_input
 from airlab.stages.map_heads import MapHeads
 from airlab.stages.pretrain_trajectory import PretrainTrajectory, TakeMoment, read_moments
-from airlab.stages.train_tokenizer import TrainTokenizer
 from airlab.store.stage import Stage
 from airlab.store.store import Store
 from airlab.text.sentences import sentences
+from experiments.attention_influence.comparison import target_tokenizer
 
 __all__ = ["Config", "find", "selections", "targets"]
 
@@ -223,7 +223,7 @@ def _only(pool: PoolSpec, wanted: SentenceSource) -> PoolSpec:
 def trajectories(config: Config) -> tuple[PretrainTrajectory, ...]:
     """The full-pool target of every seed, kept at several moments."""
     corpus = corpus_stage(config.corpus)
-    tokenizer = _target_tokenizer(config, corpus)
+    tokenizer = target_tokenizer(config.target, corpus, lambda: model_input(config.model))
     tokenized = TokenizeCorpus(corpus, tokenizer)
     found = []
     for seed in config.seeds:
@@ -239,15 +239,6 @@ def trajectories(config: Config) -> tuple[PretrainTrajectory, ...]:
             PretrainTrajectory(mixture, tokenizer, config.target, config.training, seed, config.halvings)
         )
     return tuple(found)
-
-
-def _target_tokenizer(config: Config, corpus: Stage) -> Stage:
-    if config.target.vocabulary != "selector":
-        return TrainTokenizer(corpus, config.target.vocabulary)
-    model = model_input(config.model)
-    if not isinstance(model, Stage):
-        raise UserError("give the target a vocabulary of its own, target.vocabulary=4096, say.")
-    return model
 
 
 def maps(config: Config, trajectory: PretrainTrajectory) -> tuple[MapHeads, ...]:

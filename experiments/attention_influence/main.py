@@ -13,15 +13,13 @@ Holm-corrected over the arms. No arm, seed or column is dropped afterwards.
 
 from typing import ClassVar, Literal
 
-from airlab.reporting.findings import Findings
-from airlab.store.store import Store
 from experiments.attention_influence.comparison import (
     Comparison,
     cell_stages,
     cells,
+    find,
     losses_stage,
     selections,
-    tabulate,
 )
 
 __all__ = ["Config", "cells", "find", "losses_stage", "selections", "targets"]
@@ -34,12 +32,3 @@ class Config(Comparison):
 
     TITLE: ClassVar[str] = "AttentionInfluence, main comparison"
     name: Literal["attention_influence/main"]
-
-
-def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
-    """What is published, from finished cells.
-
-    Raises:
-        IncompleteTable: a cell has no result and `partial` is off.
-    """
-    return Findings(tabulate(config, store, partial=partial))

@@ -74,13 +74,13 @@ from airlab.schema.models import ModelSource
 from airlab.schema.scoring import Scoring
 from airlab.schema.selection import Selecting
 from airlab.schema.training import TargetModel, Training
-from airlab.stages.build_tasks import BuildTasks
 from airlab.stages.control_heads import ControlHeads, RandomHeads
 from airlab.stages.detect_heads import DetectHeads
 from airlab.stages.evaluate_masked import EvaluateMasked
 from airlab.stages.inputs import corpus_stage, model_input
 from airlab.store.stage import Stage
 from airlab.store.store import Store
+from experiments.attention_influence.comparison import column_label, tasks_input
 
 __all__ = ["Config", "find", "selections", "targets"]
 
@@ -90,12 +90,6 @@ _SHOWN = ("bits_per_byte", "acc_norm", "acc", "margin", "answer_nats")
 _ACCURACIES = ("acc_norm", "acc")
 _COUNTED = ("bits_per_byte", "margin", "answer_nats")
 """A task's first of these is in the composite."""
-
-_UNITS = {
-    "bits_per_byte": "bits/byte",
-    "answer_nats": "nats/byte of the answer",
-    "margin": "margin in nats/byte",
-}
 
 
 class Config(Frozen):
@@ -134,11 +128,7 @@ def evaluations(config: Config) -> dict[tuple[str, int | None], EvaluateMasked]:
     """(Arm, draw) -> its evaluation, the intact model's first; arms without draws have None."""
     corpus, model = corpus_stage(config.corpus), model_input(config.model)
     ranking = DetectHeads(model, corpus, config.probes, config.detection)
-    tasks = (
-        config.evaluation
-        if isinstance(config.evaluation, HarnessSpec)
-        else BuildTasks(corpus, config.evaluation, seed=0)
-    )
+    tasks = tasks_input(config.evaluation, corpus)
 
     def evaluation(heads: Stage | None) -> EvaluateMasked:
         masking = None if heads is None else config.masking
@@ -173,7 +163,7 @@ def check(config: Config) -> Check:
             task.name,
             metric,
             METRICS.get(metric, True),
-            _label(task.name, metric),
+            column_label(task.name, metric),
             in_composite=metric == _counted(task),
             chance=_chance(config.evaluation, task.name) if metric in _ACCURACIES else None,
         )
@@ -206,10 +196,6 @@ def _metrics(task: PlannedTask) -> list[str]:
 
 def _counted(task: PlannedTask) -> str:
     return next((metric for metric in _COUNTED if metric in task.metrics), task.metrics[0])
-
-
-def _label(task: str, metric: str) -> str:
-    return f"{task.removeprefix(f'{metric}_').replace('_', ' ')}, {_UNITS.get(metric, metric)}"
 
 
 def _chance(spec: EvaluationSpec, task: str) -> float | None:

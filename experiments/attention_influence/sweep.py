@@ -20,15 +20,13 @@ share three of random and three of influence) 8.9; three processes that start an
 
 from typing import ClassVar, Literal
 
-from airlab.reporting.findings import Findings
-from airlab.store.store import Store
 from experiments.attention_influence.comparison import (
     Comparison,
     cell_stages,
     cells,
+    find,
     losses_stage,
     selections,
-    tabulate,
 )
 
 __all__ = ["Config", "cells", "find", "losses_stage", "selections", "targets"]
@@ -41,12 +39,3 @@ class Config(Comparison):
 
     TITLE: ClassVar[str] = "AttentionInfluence, three arms"
     name: Literal["attention_influence/sweep"]
-
-
-def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
-    """What is published, from finished cells.
-
-    Raises:
-        IncompleteTable: a cell has no result and `partial` is off.
-    """
-    return Findings(tabulate(config, store, partial=partial))

@@ -233,7 +233,7 @@ def test_the_page_shows_ranking_selection_and_worth_of_every_variant(filled: Any
 
 def table_of(config: ablations.Config, store: Store, name: str) -> Any:
     """The variant's table by another way: as the comparison of its configuration where no arm is shared."""
-    records = ablations._records(config, name, store)
+    records = comparison.cell_records(ablations.variant_cells(config, name), store)
     return comparison.build_table(comparison.table_spec(ablations.setting(config, name)), records)
 
 
