@@ -1,6 +1,7 @@
 """The model of a scoring pass and the heads that its reference model has masked, loaded and checked."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from airlab.errors import UserError
 from airlab.schema.heads import Masking
@@ -9,6 +10,7 @@ from airlab.schema.scoring import Scoring
 from airlab.stages.prepare_model import Model, model_folder
 from airlab.store.files import Files
 from airlab.store.stage import Stage, Workdir
+from airlab.store.store import Store
 
 if TYPE_CHECKING:
     from airlab.heads.mask import HeadMask
@@ -42,3 +44,13 @@ def load_masked(
         )
     check_exactness(lm, longest=scoring.window_tokens)
     return lm, mask
+
+
+def masked_heads(stages: Mapping[str, Stage], store: Store) -> dict[str, Mapping[str, Any]]:
+    """Which heads each finished stage masked, as (layer, head) pairs counted from 0, out of its record."""
+    told: dict[str, Mapping[str, Any]] = {}
+    for name, stage in stages.items():
+        record = store.record(stage)
+        if record is not None:
+            told[name] = {"masked_heads": record.notes["masked_heads"]}
+    return told

@@ -73,6 +73,7 @@ from airlab.stages.build_traces import BuildTraces
 from airlab.stages.control_heads import ControlHeads
 from airlab.stages.detect_heads import DetectHeads
 from airlab.stages.inputs import corpus_stage, model_input
+from airlab.stages.masked_model import masked_heads
 from airlab.stages.measure_steps import MeasureSteps
 from airlab.store.stage import Stage
 from airlab.store.store import Store
@@ -166,9 +167,4 @@ def _notes(config: Config, store: Store) -> tuple[str, ...]:
 
 def selections(config: Config, store: Store) -> Mapping[str, Mapping[str, Any]]:
     """Which heads each measurement masked, as (layer, head) pairs counted from 0."""
-    told: dict[str, Mapping[str, Any]] = {}
-    for name, stage in measured(config).items():
-        record = store.record(stage)
-        if record is not None:
-            told[name] = {"masked_heads": record.notes["masked_heads"]}
-    return told
+    return masked_heads(measured(config), store)

@@ -78,6 +78,7 @@ from airlab.stages.control_heads import ControlHeads, RandomHeads
 from airlab.stages.detect_heads import DetectHeads
 from airlab.stages.evaluate_masked import EvaluateMasked
 from airlab.stages.inputs import corpus_stage, model_input
+from airlab.stages.masked_model import masked_heads
 from airlab.store.stage import Stage
 from airlab.store.store import Store
 from experiments.attention_influence.comparison import column_label, tasks_input
@@ -225,9 +226,4 @@ def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
 
 def selections(config: Config, store: Store) -> Mapping[str, Mapping[str, Any]]:
     """Which heads each evaluation masked, as (layer, head) pairs counted from 0."""
-    told: dict[str, Mapping[str, Any]] = {}
-    for key, stage in evaluations(config).items():
-        record = store.record(stage)
-        if record is not None:
-            told[_name(*key)] = {"masked_heads": record.notes["masked_heads"]}
-    return told
+    return masked_heads(targets(config), store)
