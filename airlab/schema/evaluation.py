@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from airlab.schema.base import Frozen
+from airlab.schema.traces import Rendering, Word
+from airlab.schema.worked_problems import Split
 
 LOWER = False
 HIGHER = True
@@ -15,11 +17,19 @@ METRICS: dict[str, bool] = {
     "acc": HIGHER,
     "acc_norm": HIGHER,
     "margin": HIGHER,
+    "exact_match": HIGHER,
+    "truncated": LOWER,
 }
 """Metric of a local task -> whether higher is better. `airlab.evaluation.harness` states each one's unit."""
 
 CHOICE_METRICS = ("acc", "acc_norm", "answer_nats", "margin")
 LIKELIHOOD_METRICS = ("answer_nats", "acc")
+WORKED_METRICS = {
+    "solved": ("exact_match", "truncated"),
+    "worked": ("answer_nats",),
+    "final": ("answer_nats",),
+}
+"""What is asked about worked problems -> its metrics, the first of which is the one to compare by."""
 
 
 class PlannedTask(Frozen):
@@ -130,6 +140,56 @@ class TaskSpec(Frozen):
         return tuple(planned for task in self.tasks for planned in task.planned())
 
 
+HELD_OUT: tuple[Split, ...] = ("heldout", "harder", "unseen")
+"""Splits of a corpus of worked problems that no trace of the pool is from."""
+
+
+class WorkedTaskSpec(Frozen):
+    """Worked problems that the pool does not have: to be solved in free text, and how likely solutions are.
+
+    A column a level for held-out problems, and one each, over all levels alike, for harder problems and for
+    those of generators that the pool does not have.
+    """
+
+    kind: Literal["worked"] = "worked"
+    levels: tuple[Word, ...] = Field(default=("school", "formulas", "university"), min_length=1)
+    """The corpus's levels; those that are left out are not asked."""
+    harder: bool = True
+    """Problems beyond the pool's difficulty."""
+    unseen: bool = True
+    """Problems of other generators than the pool's."""
+    solved_items: PositiveInt = 60
+    """Problems a column that the model solves by itself, greedily: what takes the time."""
+    likelihood_items: PositiveInt = 60
+    """Problems a column whose given solution, and given answer after its steps, are read."""
+    max_new_tokens: PositiveInt = 384
+    """Tokens of a model's solution. One that has not ended by then is wrong, and is counted."""
+    rendering: Rendering = Rendering()
+    """How problems are shown: as the traces that the model was trained on were."""
+    minimum_items: PositiveInt = 20
+    """A column that the corpus cannot fill to this many items is refused, never quietly made smaller."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "WorkedTaskSpec":
+        if len({*self.levels, *HELD_OUT}) < len(self.levels) + len(HELD_OUT):
+            raise ValueError("levels must differ, and none may be called heldout, harder or unseen")
+        if min(self.solved_items, self.likelihood_items) < self.minimum_items:
+            raise ValueError("solved_items and likelihood_items must not be below minimum_items")
+        return self
+
+    def columns(self) -> tuple[str, ...]:
+        """What problems are told apart by: the levels, `harder` and `unseen`."""
+        return (*self.levels, *(["harder"] if self.harder else []), *(["unseen"] if self.unseen else []))
+
+    def planned(self) -> tuple[PlannedTask, ...]:
+        """`solved_<column>` for all columns, then `worked_<column>`, then `final_<column>`."""
+        return tuple(
+            PlannedTask(name=f"{asked}_{column}", metrics=metrics)
+            for asked, metrics in WORKED_METRICS.items()
+            for column in self.columns()
+        )
+
+
 class Sampling(Frozen):
     """Several sampled answers a question, instead of one greedy answer."""
 
@@ -166,3 +226,6 @@ class HarnessSpec(Frozen):
 
 EvaluationSpec = Annotated[TaskSpec | HarnessSpec, Field(discriminator="kind")]
 """What ``configs/evaluation/*.yaml`` binds to."""
+
+TraceEvaluation = Annotated[WorkedTaskSpec | HarnessSpec, Field(discriminator="kind")]
+"""What an experiment on traces takes of ``configs/evaluation/*.yaml``."""

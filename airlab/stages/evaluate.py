@@ -7,10 +7,15 @@ from typing import ClassVar
 from airlab.schema.evaluation import HarnessSpec
 from airlab.schema.machine import Machine
 from airlab.stages.build_tasks import BuildTasks
+from airlab.stages.build_worked_tasks import BuildWorkedTasks
+from airlab.stages.prepare_model import Model, model_folder
 from airlab.store.stage import Stage, Workdir
 
+Tasks = BuildTasks | BuildWorkedTasks | HarnessSpec
+"""Built from held-out text or problems, or the harness's own benchmarks (these need a hub)."""
 
-def suite(work: Workdir, tasks: BuildTasks | HarnessSpec) -> Path | HarnessSpec:
+
+def suite(work: Workdir, tasks: Tasks) -> Path | HarnessSpec:
     """What is to be evaluated: an input's tasks folder, or the harness's own benchmarks.
 
     Raises:
@@ -30,14 +35,14 @@ class Evaluate(Stage):
 
     VERSION: ClassVar[int] = 1
 
-    checkpoint: Stage
-    """A folder in Hugging Face format (Pretrain)."""
-    tasks: BuildTasks | HarnessSpec
-    """Tasks built from held-out text, or the harness's own benchmarks (these need a hub)."""
+    checkpoint: Model
+    """A folder in Hugging Face format (Pretrain, FineTune), or a model as it came."""
+    tasks: Tasks
     seed: int
     """The seed the checkpoint was trained with, copied into every record."""
     batch_size: int = 8
-    """Requests in one forward pass; results agree to 1e-4 between batch sizes, not to the last bit."""
+    """Requests in one forward pass; likelihoods agree to 1e-4 between batch sizes, not to the last bit. A
+    solution written greedily changes only where the two best next tokens are as near to each other."""
 
     def slug(self) -> str:
         return f"seed{self.seed}"
@@ -48,7 +53,7 @@ class Evaluate(Stage):
         asked = suite(work, self.tasks)
         with work.writing("records.parquet") as output:
             facts = evaluate(
-                work.input(self.checkpoint),
+                model_folder(work, self.checkpoint),
                 asked,
                 output,
                 batch_size=self.batch_size,

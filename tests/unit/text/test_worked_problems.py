@@ -557,11 +557,8 @@ def test_items_are_the_heldout_problems_evenly_by_generator(corpus: Corpus) -> N
             assert is_right(item.worked, item.answer) and number_in(item.answer) is not None
     worked, final = likelihood_items(found["school"])
     for item, whole, last in zip(found["school"], worked, final, strict=True):
-        assert (
-            whole.prompt + whole.choices[0]
-            == f"{item.prompt}\n{item.worked}"
-            == last.prompt + last.choices[0]
-        )
+        assert whole.prompt == last.prompt == item.prompt
+        assert whole.given + whole.choices[0] == last.given + last.choices[0] == item.worked
         assert whole.cluster == last.cluster == item.task and last.choices[0].strip() == item.answer
 
 
