@@ -5,6 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from airlab.schema.base import Frozen
+from airlab.schema.text import HubDataset
+from airlab.schema.worked_problems import WorkedProblems
 
 Layout = Literal["messages", "pair", "thinking"]
 Word = Annotated[str, Field(min_length=1)]
@@ -58,6 +60,33 @@ class TraceColumns(Frozen):
 
 
 _OF_THINKING = ("prompt", "thinking", "response")
+
+
+class GeneratedTraces(Frozen):
+    """Worked problems whose every step is of a known kind."""
+
+    kind: Literal["generated"]
+    problems: WorkedProblems
+
+
+class LocalTraces(Frozen):
+    """The user's own file or folder."""
+
+    kind: Literal["local"]
+    path: str
+    columns: TraceColumns
+
+
+class HubTraces(Frozen):
+    """A data set on a hub at a pinned commit."""
+
+    kind: Literal["hub"]
+    hub: HubDataset
+    columns: TraceColumns
+
+
+TraceSource = Annotated[GeneratedTraces | LocalTraces | HubTraces, Field(discriminator="kind")]
+"""Any traces that a configuration may name."""
 
 
 class Rendering(Frozen):

@@ -5,8 +5,10 @@ name. All are formulas over sums: none costs a model pass.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+import pyarrow as pa
 
 from airlab.errors import UserError
 from airlab.schema.traces import Aggregation
@@ -26,6 +28,12 @@ class StepLosses:
     n_tokens: np.ndarray
     loss_sum_base: np.ndarray
     loss_sum_ref: np.ndarray
+
+    @classmethod
+    def of_table(cls, table: pa.Table) -> Self:
+        """The columns of a LossTable."""
+        names = ("parent_id", "n_tokens", "loss_sum_base", "loss_sum_ref")
+        return cls(*(table[name].to_numpy(zero_copy_only=False) for name in names))
 
 
 def step_influence(steps: StepLosses, least_loss: float) -> np.ndarray:
@@ -65,6 +73,21 @@ def trace_scores(steps: StepLosses, aggregation: Aggregation) -> tuple[np.ndarra
     place = np.arange(len(best)) - np.searchsorted(grouped, grouped)
     top = best[place < k]
     return ids, _sums(members[top], influence[top]) / np.bincount(members[top])
+
+
+def sum_by_trace(table: pa.Table) -> pa.Table:
+    """A LossTable of traces from one of their steps, traces in the order in which they first occur."""
+    ids, members = group_by_trace(table["parent_id"].to_numpy(zero_copy_only=False))
+    _, first = np.unique(members, return_index=True)
+    columns: dict[str, np.ndarray | pa.ChunkedArray] = {
+        "unit_id": ids,
+        "parent_id": ids,
+        "domain": table["domain"].take(pa.array(first)),
+        "n_tokens": _sums(members, table["n_tokens"].to_numpy()).astype(np.int64),
+    }
+    for name in ("loss_sum_base", "loss_sum_ref", "entropy_sum_base"):
+        columns[name] = _sums(members, table[name].to_numpy())
+    return pa.table(columns)
 
 
 def group_by_trace(parent_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -72,7 +72,7 @@ def read_known(traces: Path, measured: Mapping[str, Path]) -> tuple[KnownSteps, 
     for name, table in tables.items():
         if not table.select(["unit_id", "n_tokens"]).equals(main.select(["unit_id", "n_tokens"])):
             raise UserError(f"the losses for {name} are of other steps; measure both of the same traces.")
-    losses = {name: _step_losses(table) for name, table in tables.items()}
+    losses = {name: StepLosses.of_table(table) for name, table in tables.items()}
     origins = {row["unit_id"]: row for row in pq.read_table(traces / "problems.parquet").to_pylist()}
     return _steps(traces, main, losses, origins), _traces(losses, origins)
 
@@ -84,15 +84,6 @@ def _losses(folder: Path) -> pa.Table:
     for column in ("start", "end"):
         losses = losses.append_column(column, steps[column])
     return losses
-
-
-def _step_losses(table: pa.Table) -> StepLosses:
-    return StepLosses(
-        np.array(table["parent_id"].to_pylist(), dtype=object),
-        table["n_tokens"].to_numpy(),
-        table["loss_sum_base"].to_numpy(),
-        table["loss_sum_ref"].to_numpy(),
-    )
 
 
 def _steps(

@@ -69,11 +69,20 @@ class ClassifierScores:
 class HalfLosses:
     """Columns `n_tokens_first`, `loss_sum_first`, `n_tokens_second`, `loss_sum_second` of the base model.
 
-    Each half of a document on its own; no tokens where there is no half, or nothing to predict in it.
+    Each half of a document on its own; no tokens where there is no half, or nothing to predict in it. Of a
+    trace the second half is the response; the prompt, whose losses are not counted there, has no tokens.
     """
 
     def __str__(self) -> str:
-        return "the losses of the documents' halves"
+        return "the losses of the halves on their own"
 
 
-Need = Statistics | ScoresOf | LossesOf | ClassifierScores | HalfLosses
+@dataclass(frozen=True)
+class CuratedOrder:
+    """Column `order`: the rank, 1 the best, that the data's curators gave a trace; no number where none."""
+
+    def __str__(self) -> str:
+        return "the curators' order"
+
+
+Need = Statistics | ScoresOf | LossesOf | ClassifierScores | HalfLosses | CuratedOrder

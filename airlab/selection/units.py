@@ -1,4 +1,4 @@
-"""What a selector sees: one row a unit (a document or a reasoning step)."""
+"""What a selector sees: one row a unit (a document, a trace or a reasoning step)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from airlab.errors import UserError
+from airlab.scoring.influence import attention_influence
 from airlab.selection.needs import ControlMask, Need
 
 Columns = Mapping[str, np.ndarray]
@@ -17,6 +18,10 @@ def _no_texts() -> list[str]:
 
 def _not_measured(need: Need) -> Columns:
     raise UserError(f"this selector needs {need}, which a table of scores does not hold; use it in a run.")
+
+
+def _of_documents(units: "Units") -> np.ndarray:
+    return attention_influence(units.loss_sum_base, units.loss_sum_ref)
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Units:
         texts: gives the units' texts, in the same order; most selectors need none.
         measured: gives the columns, in the same order, that a selector named in its `needs`.
         control: which reference model `loss_sum_ref` is of; None for the experiment's own.
+        formula: from the units to their influence, float64 [units]; traces and steps have their own.
     """
 
     unit_id: np.ndarray
@@ -42,19 +48,24 @@ class Units:
     texts: Callable[[], list[str]] = field(default=_no_texts, compare=False)
     measured: Callable[[Need], Columns] = field(default=_not_measured, compare=False)
     control: ControlMask | None = None
+    formula: Callable[["Units"], np.ndarray] = field(default=_of_documents, compare=False)
 
     def __len__(self) -> int:
         return len(self.unit_id)
 
-    def losses_under(self, control: ControlMask) -> np.ndarray:
-        """`loss_sum_ref`, if it is of this control and not of the experiment's own reference model.
+    def influence(self, control: ControlMask | None = None) -> np.ndarray:
+        """Relative increase of the loss under the reference model, by the formula of these units.
+
+        Args:
+            control: the reference model that is meant, where it is not the experiment's own.
 
         Raises:
-            UserError: the losses were measured under another reference model.
+            UserError: the losses were measured under another reference model than `control`; or a base loss
+                of zero, for which the ratio is not defined.
         """
-        if self.control != control:
+        if control is not None and self.control != control:
             raise UserError(
                 "this selector needs losses under a reference model of its own, which this table of losses "
                 "was not measured with; use it in a run."
             )
-        return self.loss_sum_ref
+        return self.formula(self)

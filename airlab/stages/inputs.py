@@ -6,9 +6,12 @@ from airlab.errors import UserError
 from airlab.schema.corpus import Corpus, HubCorpus, PoolCorpus
 from airlab.schema.mixture import MixtureSpec
 from airlab.schema.models import LocalModel, ModelSource, TrainedModel
+from airlab.schema.traces import GeneratedTraces, HubTraces, TraceSource
 from airlab.stages.build_mixture import BuildMixture, TokenizeCorpus
 from airlab.stages.build_pool import BuildPool
+from airlab.stages.build_traces import BuildTraces
 from airlab.stages.import_corpus import ImportCorpus
+from airlab.stages.import_traces import ImportTraces
 from airlab.stages.prepare_model import Model, PrepareModel
 from airlab.stages.pretrain import Pretrain
 from airlab.stages.train_tokenizer import TrainTokenizer
@@ -23,6 +26,15 @@ def corpus_stage(corpus: Corpus) -> Stage:
     if isinstance(corpus, HubCorpus):
         return ImportCorpus.of_hub(corpus.hub, corpus.columns)
     return ImportCorpus.of_path(Path(corpus.path), corpus.columns)
+
+
+def traces_stage(source: TraceSource) -> BuildTraces | ImportTraces:
+    """The stage that makes a table of traces."""
+    if isinstance(source, GeneratedTraces):
+        return BuildTraces(source.problems)
+    if isinstance(source, HubTraces):
+        return ImportTraces.of_hub(source.hub, source.columns)
+    return ImportTraces.of_path(Path(source.path), source.columns)
 
 
 def model_input(source: ModelSource) -> Model:

@@ -3,15 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airlab.errors import UserError
 from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
-from airlab.selection.needs import ClassifierScores, ControlMask, HalfLosses, LossesOf, Need, ScoresOf
+from airlab.selection.needs import (
+    ClassifierScores,
+    ControlMask,
+    CuratedOrder,
+    HalfLosses,
+    LossesOf,
+    Need,
+    ScoresOf,
+)
 from airlab.selection.selectors import known_selectors, make_selector
 from airlab.selection.selectors.base import SelectorBase
 from airlab.selection.units import Columns
@@ -19,10 +28,13 @@ from airlab.stages.classify_documents import ClassifyDocuments
 from airlab.stages.control_heads import ControlHeads, LastHead
 from airlab.stages.halve_documents import HalveDocuments, PairHalves
 from airlab.stages.measure_losses import MeasureLosses
+from airlab.stages.measure_steps import MeasureSteps
 from airlab.stages.measure_text import MeasureText
 from airlab.stages.prepare_model import Model, PrepareModel
 from airlab.stages.score_units import ScoreUnits, read_units, write_scores
 from airlab.store.stage import Stage, Workdir
+
+Measured = TypeVar("Measured", MeasureLosses, MeasureSteps)
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class ScoreMeasuredUnits(Stage):
         stages = dict(zip(self.selector.needs(), self.measurements, strict=True))
 
         def measured(need: Need) -> Columns:
-            return aligned(_table_in(work.input(stages[need])), units.unit_id)
+            return aligned(table_in(work.input(stages[need])), units.unit_id)
 
         units = replace(units, measured=measured, control=self.selector.control())
         write_scores(work, table, self.selector, self.selector.score(units, self.seed))
@@ -67,14 +79,14 @@ def score_stage(
     Raises:
         UserError: a selector names one that does not exist, or one that builds on others itself.
     """
-    own, needs = _under(losses, selector.control()), selector.needs()
+    own, needs = under_control(losses, selector.control()), selector.needs()
     if own is losses and not needs:
         return ScoreUnits(losses, losses.corpus, selector, seed)
     measurements = tuple(_measuring(need, losses, seed, named) for need in needs)
     return ScoreMeasuredUnits(own, losses.corpus, selector, seed, measurements)
 
 
-def _under(losses: MeasureLosses, control: ControlMask | None) -> MeasureLosses:
+def under_control(losses: Measured, control: ControlMask | None) -> Measured:
     """The same measurement with another reference model."""
     if control is None:
         return losses
@@ -88,23 +100,30 @@ def _under(losses: MeasureLosses, control: ControlMask | None) -> MeasureLosses:
 
 def _measuring(need: Need, losses: MeasureLosses, seed: int, named: Mapping[str, SelectorBase]) -> Stage:
     if isinstance(need, ScoresOf):
-        return score_stage(losses, _part(need.name, named), seed, named)
+        return score_stage(losses, named_part(need.name, named), seed, named)
     if isinstance(need, LossesOf):
-        return _base_losses(losses, PrepareModel(need.model), losses.corpus)
+        return base_losses(losses, PrepareModel(need.model))
     if isinstance(need, ClassifierScores):
         return ClassifyDocuments(PrepareModel(need.model), need.output, need.max_tokens, losses.corpus)
     if isinstance(need, HalfLosses):
-        halves = _base_losses(losses, losses.model, HalveDocuments(losses.corpus))
+        halves = replace(base_losses(losses, losses.model), corpus=HalveDocuments(losses.corpus))
         return PairHalves(losses.corpus, halves)
+    if isinstance(need, CuratedOrder):
+        raise UserError(f"the selector needs {need}, which documents do not have: it is for traces.")
     return MeasureText(losses.corpus)
 
 
-def _base_losses(losses: MeasureLosses, model: Model, corpus: Stage) -> MeasureLosses:
+def base_losses(losses: Measured, model: Model) -> Measured:
     """A measurement of which only the model's own losses are wanted."""
-    return replace(losses, model=model, heads=LastHead(model), masking=Masking(), corpus=corpus)
+    return replace(losses, model=model, heads=LastHead(model), masking=Masking())
 
 
-def _part(name: str, named: Mapping[str, SelectorBase]) -> SelectorBase:
+def named_part(name: str, named: Mapping[str, SelectorBase]) -> SelectorBase:
+    """The selector that another one builds on: the arm of that name, else the kind with its defaults.
+
+    Raises:
+        UserError: there is none, or it builds on others itself.
+    """
     if name not in named and name not in known_selectors():
         known = sorted({*named, *known_selectors()})
         raise UserError(f"there is no selector {name!r} to build on; known are {', '.join(known)}.")
@@ -116,7 +135,7 @@ def _part(name: str, named: Mapping[str, SelectorBase]) -> SelectorBase:
     return part
 
 
-def _table_in(folder: Path) -> Path:
+def table_in(folder: Path) -> Path:
     """The one table of an artifact that holds measurements by unit."""
     return next(folder / name for name in _TABLES if (folder / name).exists())
 
@@ -130,7 +149,11 @@ def aligned(path: Path, unit_ids: np.ndarray) -> Columns:
     Raises:
         UserError: a unit has no row.
     """
-    table = pq.read_table(path)
+    return in_order(pq.read_table(path), unit_ids)
+
+
+def in_order(table: pa.Table, unit_ids: np.ndarray) -> Columns:
+    """The same of a table in memory."""
     row_of = {unit: row for row, unit in enumerate(table["unit_id"].to_pylist())}
     absent = [unit for unit in unit_ids.tolist() if unit not in row_of]
     if absent:

@@ -4,7 +4,6 @@ from typing import Literal
 
 import numpy as np
 
-from airlab.scoring.influence import attention_influence
 from airlab.selection.selectors.base import SelectorBase
 from airlab.selection.units import Units
 
@@ -15,7 +14,7 @@ class AttentionInfluence(SelectorBase):
     kind: Literal["attention_influence"]
 
     def score(self, units: Units, seed: int) -> np.ndarray:
-        return attention_influence(units.loss_sum_base, units.loss_sum_ref)
+        return units.influence()
 
 
 SELECTORS = (AttentionInfluence,)

@@ -4,7 +4,6 @@ from typing import Literal
 
 import numpy as np
 
-from airlab.scoring.influence import attention_influence
 from airlab.selection.needs import Need, Statistics
 from airlab.selection.ranks import groups_of
 from airlab.selection.regression import residual
@@ -27,7 +26,7 @@ class AttentionInfluenceResidual(SelectorBase):
         return (Statistics(),)
 
     def score(self, units: Units, seed: int) -> np.ndarray:
-        influence = attention_influence(units.loss_sum_base, units.loss_sum_ref)
+        influence = units.influence()
         repetition = units.measured(Statistics())["repetition"]
         explained_by = np.column_stack([np.log(units.n_tokens), repetition])
         left = np.empty(len(units), dtype=np.float64)

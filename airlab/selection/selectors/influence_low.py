@@ -4,7 +4,6 @@ from typing import Literal
 
 import numpy as np
 
-from airlab.scoring.influence import attention_influence
 from airlab.selection.selectors.base import SelectorBase
 from airlab.selection.units import Units
 
@@ -18,7 +17,7 @@ class InfluenceLow(SelectorBase):
     kind: Literal["influence_low"]
 
     def score(self, units: Units, seed: int) -> np.ndarray:
-        return -attention_influence(units.loss_sum_base, units.loss_sum_ref)
+        return -units.influence()
 
 
 SELECTORS = (InfluenceLow,)

@@ -5,7 +5,6 @@ from typing import Literal
 import numpy as np
 from pydantic import NonNegativeInt
 
-from airlab.scoring.influence import attention_influence
 from airlab.selection.needs import ControlMask
 from airlab.selection.selectors.base import SelectorBase
 from airlab.selection.units import Units
@@ -26,7 +25,7 @@ class RandomHeads(SelectorBase):
         return ControlMask(random_draw=self.draw)
 
     def score(self, units: Units, seed: int) -> np.ndarray:
-        return attention_influence(units.loss_sum_base, units.losses_under(self.control()))
+        return units.influence(self.control())
 
 
 SELECTORS = (RandomHeads,)

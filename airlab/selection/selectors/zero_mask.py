@@ -4,7 +4,6 @@ from typing import Literal
 
 import numpy as np
 
-from airlab.scoring.influence import attention_influence
 from airlab.selection.needs import ControlMask
 from airlab.selection.selectors.base import SelectorBase
 from airlab.selection.units import Units
@@ -23,7 +22,7 @@ class ZeroMask(SelectorBase):
         return ControlMask(mode="zero")
 
     def score(self, units: Units, seed: int) -> np.ndarray:
-        return attention_influence(units.loss_sum_base, units.losses_under(self.control()))
+        return units.influence(self.control())
 
 
 SELECTORS = (ZeroMask,)

@@ -8,7 +8,15 @@ import numpy as np
 import yaml
 
 from airlab.randomness import derive_seed
-from airlab.selection.needs import ClassifierScores, HalfLosses, LossesOf, Need, ScoresOf, Statistics
+from airlab.selection.needs import (
+    ClassifierScores,
+    CuratedOrder,
+    HalfLosses,
+    LossesOf,
+    Need,
+    ScoresOf,
+    Statistics,
+)
 from airlab.selection.selectors import make_selector
 from airlab.selection.selectors.base import SelectorBase
 from airlab.selection.units import Units
@@ -77,6 +85,8 @@ def with_needs(selector: SelectorBase, u: Units, seed: int = 0) -> Units:
                 "n_tokens_second": second,
                 "loss_sum_second": u.loss_sum_base * second / u.n_tokens * (0.8 + drawn),
             }
+        if isinstance(need, CuratedOrder):
+            return {"order": 1 + np.unique(drawn, return_inverse=True)[1]}
         assert isinstance(need, ClassifierScores)
         return {"score": drawn}
 

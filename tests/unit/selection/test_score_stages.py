@@ -121,13 +121,18 @@ def test_selectors_without_needs_keep_the_address_they_had(losses: MeasureLosses
     assert score_stage(losses, SELECTORS[name], 3, {}) == plain
 
 
-@pytest.mark.parametrize("name", SELECTORS)
+@pytest.mark.parametrize("name", sorted(SELECTORS.keys() - {"curated"}))
 def test_every_configured_selector_plans(losses: MeasureLosses, store: Store, name: str) -> None:
     stage = score_stage(losses, SELECTORS[name], 0, SELECTORS)
     assert len(fingerprint(stage)) == 64 and stage.slug() == SELECTORS[name].kind
     Plan(store, [stage]).explain()
     needs = SELECTORS[name].needs()
     assert len(needs) == (len(stage.measurements) if isinstance(stage, ScoreMeasuredUnits) else 0)
+
+
+def test_documents_have_no_curators(losses: MeasureLosses) -> None:
+    with pytest.raises(UserError, match="which documents do not have: it is for traces"):
+        score_stage(losses, SELECTORS["curated"], 0, {})
 
 
 def test_texts_are_measured_once_for_all_seeds_and_selectors(losses: MeasureLosses, store: Store) -> None:
