@@ -64,7 +64,7 @@ class Agreement:
     jaccard: float
 
 
-def ablations_page(title: str, ablations: Sequence[Ablation], resamples: int) -> Page:
+def ablations_page(name: str, title: str, ablations: Sequence[Ablation], resamples: int) -> Page:
     """Both sections; the first ablation is the default.
 
     Args:
@@ -73,7 +73,7 @@ def ablations_page(title: str, ablations: Sequence[Ablation], resamples: int) ->
     agreements = _agreements(ablations, resamples)
     verdicts = judge({ablation.name: ablation.comparison for ablation in ablations}, level=LEVEL)
     return Page(
-        name="ablations",
+        name=name,
         title=title,
         sections=(_ranked(ablations, agreements), _trained(ablations, verdicts)),
         foot=_foot(ablations, verdicts, resamples),

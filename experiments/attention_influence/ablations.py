@@ -14,7 +14,8 @@ pool, windows of 2,048 tokens):
 - `subset-only`: the selection alone, repeated up to the same budget.
 - `window-256`, `window-512`: the longest piece that is scored at once; longer documents are cut, and no
   piece sees the ones before it.
-- a smaller selector: room is left in the configuration.
+
+Another selector model is asked about in `selector_size`.
 
 Analysis plan. Two sections. First, before any training: Spearman of each variant's influence with the
 default's, over all documents and of ranks within domains, with percentile bootstrap intervals over
@@ -88,10 +89,12 @@ class Setting(Comparison):
     TITLE: ClassVar[str] = "AttentionInfluence, ablations, default setting"
 
 
-class Config(Setting):
-    """What `configs/experiment/attention_influence/ablations.yaml` binds to."""
+class Grid(Setting):
+    """A default and what is varied of it, one choice at a time."""
 
-    name: Literal["attention_influence/ablations"]
+    PAGE: ClassVar[str]
+    """The page's title; the scale is added."""
+    name: str
     variants: dict[VariantName, dict[str, JsonValue]]
     """By name, what differs from the default: settings by their dotted names."""
     agreement_resamples: PositiveInt
@@ -115,7 +118,14 @@ class Config(Setting):
         return self
 
 
-def setting(config: Config, name: str) -> Setting:
+class Config(Grid):
+    """What `configs/experiment/attention_influence/ablations.yaml` binds to."""
+
+    PAGE: ClassVar[str] = "Ablations"
+    name: Literal["attention_influence/ablations"]
+
+
+def setting(config: Grid, name: str) -> Setting:
     """A variant's configuration, checked as strictly as the file it came from.
 
     Raises:
@@ -133,7 +143,7 @@ def setting(config: Config, name: str) -> Setting:
     return Setting.model_validate_json(json.dumps(plain))
 
 
-def variant_cells(config: Config, name: str) -> tuple[Cell, ...]:
+def variant_cells(config: Grid, name: str) -> tuple[Cell, ...]:
     """The targets that a variant's comparison is made of; its other arms are the default's where they can be.
 
     A random draw does not look at losses, and the full pool is neither selected from nor mixed. Trained again
@@ -150,7 +160,7 @@ def variant_cells(config: Config, name: str) -> tuple[Cell, ...]:
     return tuple(sources[c.variant][c.name] if c.variant in sources else c for c in own)
 
 
-def cells(config: Config) -> tuple[Cell, ...]:
+def cells(config: Grid) -> tuple[Cell, ...]:
     """Every target once, named after the first variant that needs it."""
     found: dict[str, Cell] = {}
     for name in _names(config):
@@ -160,19 +170,19 @@ def cells(config: Config) -> tuple[Cell, ...]:
     return tuple(found.values())
 
 
-def targets(config: Config) -> dict[str, Stage]:
+def targets(config: Grid) -> dict[str, Stage]:
     """Every target once, by the names that the lock gives them."""
     return {cell.name: cell.evaluation for cell in cells(config)}
 
 
-def parts(config: Config) -> dict[str, dict[str, Stage]]:
+def parts(config: Grid) -> dict[str, dict[str, Stage]]:
     """By variant, all targets that its comparison needs: what can run without the other variants."""
     return {
         name: {cell.name: cell.evaluation for cell in variant_cells(config, name)} for name in _names(config)
     }
 
 
-def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
+def find(config: Grid, store: Store, *, partial: bool = False) -> Findings:
     """The default's table, and the page of all variants.
 
     Raises:
@@ -190,7 +200,8 @@ def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
         raise IncompleteTable(f"{len(holes)} variants have no results: {', '.join(holes)}")
     rankings = {name: _ranking(config, name, store) for name in _names(config)}
     page = ablations_page(
-        title=f"Ablations, scale {config.scale}",
+        name=config.name.rpartition("/")[2],
+        title=f"{config.PAGE}, scale {config.scale}",
         ablations=[
             Ablation(
                 name=name,
@@ -206,16 +217,16 @@ def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
     return Findings(tables[DEFAULT], (page,))
 
 
-def selections(config: Config, store: Store) -> dict[str, Mapping[str, Any]]:
+def selections(config: Grid, store: Store) -> dict[str, Mapping[str, Any]]:
     """What each variant's arms took, at the first seed: documents and tokens by domain."""
     return {name: comparison.selections(setting(config, name), store) for name in _names(config)}
 
 
-def _names(config: Config) -> tuple[str, ...]:
+def _names(config: Grid) -> tuple[str, ...]:
     return DEFAULT, *config.variants
 
 
-def _ranking(config: Config, name: str, store: Store) -> Ranking | None:
+def _ranking(config: Grid, name: str, store: Store) -> Ranking | None:
     """How a variant ranks and what it selects, at the first seed; the method draws nothing."""
     cell = next(c for c in variant_cells(config, name) if c.variant == METHOD)
     selection = cell.evaluation.checkpoint.mixture.selection  # type: ignore[attr-defined]
