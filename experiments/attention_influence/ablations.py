@@ -58,6 +58,7 @@ from pydantic import Field, JsonValue, PositiveInt, ValidationError, model_valid
 from airlab.reporting.ablations import Ablation, Ranking, ablations_page
 from airlab.reporting.findings import Findings
 from airlab.reporting.tables import IncompleteTable, build_table
+from airlab.stages.select_units import SelectUnits
 from airlab.store.fingerprint import fingerprint
 from airlab.store.stage import Stage
 from airlab.store.store import Store
@@ -229,7 +230,8 @@ def _names(config: Grid) -> tuple[str, ...]:
 def _ranking(config: Grid, name: str, store: Store) -> Ranking | None:
     """How a variant ranks and what it selects, at the first seed; the method draws nothing."""
     cell = next(c for c in variant_cells(config, name) if c.variant == METHOD)
-    selection = cell.evaluation.checkpoint.mixture.selection  # type: ignore[attr-defined]
+    selection = cell.selection
+    assert isinstance(selection, SelectUnits)
     scores, chosen = store.find(selection.scores), store.find(selection)
     if scores is None or chosen is None:
         return None

@@ -90,6 +90,13 @@ class Cell:
     def name(self) -> str:
         return f"{self.variant}/seed-{self.seed}"
 
+    @property
+    def selection(self) -> Stage | None:
+        """What the target was trained on; None for the full pool."""
+        checkpoint = self.evaluation.checkpoint
+        assert isinstance(checkpoint, Pretrain) and isinstance(checkpoint.mixture, BuildMixture)
+        return checkpoint.mixture.selection
+
 
 def losses_stage(config: Comparison) -> MeasureLosses:
     """The expensive half: heads found and every document measured."""
@@ -236,10 +243,9 @@ def selections(config: Comparison, store: Store) -> Mapping[str, Mapping[str, An
     """What each selector took, at the first seed: documents and tokens by domain."""
     told: dict[str, Mapping[str, Any]] = {}
     for cell in cells(config):
-        mixture = cell.evaluation.checkpoint.mixture  # type: ignore[attr-defined]
-        if mixture.selection is None or cell.variant in told:
+        if cell.selection is None or cell.variant in told:
             continue
-        folder = store.find(mixture.selection)
+        folder = store.find(cell.selection)
         if folder is not None:
             table = (
                 pq.read_table(folder / "selection.parquet")
