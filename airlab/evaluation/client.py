@@ -135,6 +135,12 @@ def worker(*, offline: bool) -> Worker:
     return _workers[offline]
 
 
+def benchmark_texts(benchmark: str) -> tuple[list[str], dict[str, Any]]:
+    """Texts of a benchmark's items that it does not evaluate, and facts about them, JSON-ready."""
+    told = worker(offline=False).ask({"benchmark": benchmark})
+    return told.pop("texts"), told
+
+
 def evaluate(
     checkpoint: Path,
     suite: Path | HarnessSpec,

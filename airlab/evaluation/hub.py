@@ -9,15 +9,14 @@ from airlab.errors import UserError
 TIMEOUT_S = 5.0
 
 
-def require_hub() -> None:
+def require_hub(
+    what: str = "evaluation=paper downloads its benchmarks", instead: str = "use evaluation=local"
+) -> None:
     """Raise `UserError` when the Hugging Face hub is switched off or cannot be reached."""
-    advice = "use evaluation=local, or run where the hub can be reached"
+    advice = f"{instead}, or run where the hub can be reached"
     for switch in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         if os.environ.get(switch, "").lower() in ("1", "true", "yes", "on"):
-            raise UserError(
-                f"evaluation=paper downloads its benchmarks from the Hugging Face hub, and {switch} switches "
-                f"the hub off: {advice}"
-            )
+            raise UserError(f"{what} from the Hugging Face hub, and {switch} switches the hub off: {advice}")
     from huggingface_hub.constants import ENDPOINT  # honours HF_ENDPOINT
 
     request = urllib.request.Request(ENDPOINT, method="HEAD")
@@ -27,6 +26,5 @@ def require_hub() -> None:
         return  # it answers: it is there
     except OSError as error:
         raise UserError(
-            "evaluation=paper downloads its benchmarks from the Hugging Face hub, which cannot be reached "
-            f"from here: {advice}"
+            f"{what} from the Hugging Face hub, which cannot be reached from here: {advice}"
         ) from error

@@ -33,6 +33,8 @@ def main() -> None:
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    if "benchmark" in request:
+        return _texts(request["benchmark"])
     began = time.perf_counter()
     checkpoint, output = Path(request["checkpoint"]), Path(request["output"])
     how = {"batch_size": request["batch_size"], "device": request["device"], "seed": request["seed"]}
@@ -60,6 +62,16 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         "import_wall_s": round(imported - began, 3),
         "wall_s": round(time.perf_counter() - imported, 3),
     }
+
+
+def _texts(benchmark: str) -> dict[str, Any]:
+    from lm_eval.tasks import TaskManager
+
+    from airlab.evaluation.harness import software_versions
+    from airlab.evaluation.targets import benchmark_texts
+
+    texts, facts = benchmark_texts(benchmark, TaskManager())
+    return {"texts": texts, "versions": software_versions(), **facts}
 
 
 if __name__ == "__main__":

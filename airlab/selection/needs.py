@@ -85,4 +85,35 @@ class CuratedOrder:
         return "the curators' order"
 
 
-Need = Statistics | ScoresOf | LossesOf | ClassifierScores | HalfLosses | CuratedOrder
+@dataclass(frozen=True)
+class TaskTexts:
+    """Column `text`, a row a text of the target and not a unit: questions with their right answers.
+
+    Attributes:
+        task: a task of the experiment's evaluation, by its name there; its held-out items are not among them.
+    """
+
+    task: str
+
+    def __str__(self) -> str:
+        return f"texts of the task {self.task}"
+
+
+@dataclass(frozen=True)
+class BenchmarkTexts:
+    """Column `text`, a row a text of the target and not a unit: questions with their right answers.
+
+    Attributes:
+        benchmark: one of the harness's own, by its name there; items that it evaluates are not among them.
+    """
+
+    benchmark: str
+
+    def __str__(self) -> str:
+        return f"texts of the benchmark {self.benchmark}"
+
+
+TargetTexts = TaskTexts | BenchmarkTexts
+"""Not measured of the units: what they are to be like."""
+
+Need = Statistics | ScoresOf | LossesOf | ClassifierScores | HalfLosses | CuratedOrder | TargetTexts

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airlab.errors import UserError
+from airlab.schema.evaluation import EvaluationSpec
 from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
 from airlab.selection.needs import (
+    BenchmarkTexts,
     ClassifierScores,
     ControlMask,
     CuratedOrder,
@@ -20,6 +22,8 @@ from airlab.selection.needs import (
     LossesOf,
     Need,
     ScoresOf,
+    TargetTexts,
+    TaskTexts,
 )
 from airlab.selection.selectors import known_selectors, make_selector
 from airlab.selection.selectors.base import SelectorBase
@@ -31,6 +35,7 @@ from airlab.stages.measure_losses import MeasureLosses
 from airlab.stages.measure_steps import MeasureSteps
 from airlab.stages.measure_text import MeasureText
 from airlab.stages.prepare_model import Model, PrepareModel
+from airlab.stages.sample_target import SampleBenchmark, read_target, task_stage
 from airlab.stages.score_units import ScoreUnits, read_units, write_scores
 from airlab.store.stage import Stage, Workdir
 
@@ -60,14 +65,21 @@ class ScoreMeasuredUnits(Stage):
         stages = dict(zip(self.selector.needs(), self.measurements, strict=True))
 
         def measured(need: Need) -> Columns:
-            return aligned(table_in(work.input(stages[need])), units.unit_id)
+            folder = work.input(stages[need])
+            if isinstance(need, TargetTexts):
+                return read_target(folder)
+            return aligned(table_in(folder), units.unit_id)
 
         units = replace(units, measured=measured, control=self.selector.control())
         write_scores(work, table, self.selector, self.selector.score(units, self.seed))
 
 
 def score_stage(
-    losses: MeasureLosses, selector: SelectorBase, seed: int, named: Mapping[str, SelectorBase]
+    losses: MeasureLosses,
+    selector: SelectorBase,
+    seed: int,
+    named: Mapping[str, SelectorBase],
+    evaluation: EvaluationSpec | None = None,
 ) -> Stage:
     """The stage that scores with any selector: `ScoreUnits` where that is enough.
 
@@ -75,14 +87,16 @@ def score_stage(
         losses: the experiment's LossTable.
         named: the experiment's arms, which selectors that build on others may name; a kind that is no
             arm's name stands for the selector of that kind with its default settings.
+        evaluation: the experiment's, whose tasks selectors may name as their target.
 
     Raises:
-        UserError: a selector names one that does not exist, or one that builds on others itself.
+        UserError: a selector names one that does not exist, or one that builds on others itself; or a task
+            that the evaluation does not have.
     """
     own, needs = under_control(losses, selector.control()), selector.needs()
     if own is losses and not needs:
         return ScoreUnits(losses, losses.corpus, selector, seed)
-    measurements = tuple(_measuring(need, losses, seed, named) for need in needs)
+    measurements = tuple(_measuring(need, losses, seed, named, evaluation) for need in needs)
     return ScoreMeasuredUnits(own, losses.corpus, selector, seed, measurements)
 
 
@@ -98,9 +112,19 @@ def under_control(losses: Measured, control: ControlMask | None) -> Measured:
     return replace(losses, heads=heads, masking=masking)
 
 
-def _measuring(need: Need, losses: MeasureLosses, seed: int, named: Mapping[str, SelectorBase]) -> Stage:
+def _measuring(
+    need: Need,
+    losses: MeasureLosses,
+    seed: int,
+    named: Mapping[str, SelectorBase],
+    evaluation: EvaluationSpec | None,
+) -> Stage:
     if isinstance(need, ScoresOf):
-        return score_stage(losses, named_part(need.name, named), seed, named)
+        return score_stage(losses, named_part(need.name, named), seed, named, evaluation)
+    if isinstance(need, TaskTexts):
+        return task_stage(losses.corpus, need.task, evaluation)
+    if isinstance(need, BenchmarkTexts):
+        return SampleBenchmark(need.benchmark)
     if isinstance(need, LossesOf):
         return base_losses(losses, PrepareModel(need.model))
     if isinstance(need, ClassifierScores):

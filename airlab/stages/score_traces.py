@@ -18,7 +18,15 @@ from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
 from airlab.schema.traces import Aggregation
 from airlab.selection.aggregation import StepLosses, step_influence, sum_by_trace, trace_scores
-from airlab.selection.needs import ClassifierScores, CuratedOrder, HalfLosses, LossesOf, Need, ScoresOf
+from airlab.selection.needs import (
+    ClassifierScores,
+    CuratedOrder,
+    HalfLosses,
+    LossesOf,
+    Need,
+    ScoresOf,
+    TargetTexts,
+)
 from airlab.selection.selectors.base import SelectorBase
 from airlab.selection.units import Columns, Units
 from airlab.stages.classify_documents import ClassifyDocuments
@@ -125,7 +133,8 @@ def score_traces(
         named: the experiment's arms, which selectors that build on others may name; see `score_stage`.
 
     Raises:
-        UserError: a selector names one that does not exist, or one that builds on others itself.
+        UserError: a selector names one that does not exist, or one that builds on others itself; or it goes
+            towards a task or a benchmark.
     """
 
     def measuring(need: Need) -> Stage:
@@ -133,6 +142,11 @@ def score_traces(
             return score_traces(losses, named_part(need.name, named), seed, aggregation, named)
         if isinstance(need, CuratedOrder):
             return losses.traces
+        if isinstance(need, TargetTexts):
+            raise UserError(
+                f"the selector {getattr(selector, 'kind', '')} needs {need}, which is for documents: "
+                "select traces towards a domain or a text."
+            )
         if isinstance(need, LossesOf):
             return base_losses(losses, PrepareModel(need.model))
         responses = IsolateResponses(losses.traces)

@@ -126,7 +126,7 @@ def cells(config: Comparison) -> tuple[Cell, ...]:
         for seed in config.seeds:
             selection = None
             if selector is not None:
-                scores = score_stage(losses, selector, seed, config.selectors)
+                scores = score_stage(losses, selector, seed, config.selectors, config.evaluation)
                 selection = SelectUnits(scores, config.selecting)
             mixture = BuildMixture(
                 tokenized,

@@ -162,7 +162,7 @@ def test_dsir_names_the_domains_there_are() -> None:
     with pytest.raises(UserError, match=r"no domain 'law'.*code, prose"):
         scored(make("dsir", towards_domain="law"), make_units())
     for wrong in ({}, {"towards_domain": "prose", "towards_text": "x"}):
-        with pytest.raises(UserError, match="either towards_domain or towards_text"):
+        with pytest.raises(UserError, match="one of towards_domain, towards_text"):
             make("dsir", **wrong)
 
 
