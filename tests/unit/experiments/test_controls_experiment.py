@@ -13,14 +13,18 @@ from airlab.cli.main import configs_folder
 from airlab.errors import UserError
 from airlab.reporting.audit import AUDIT
 from airlab.reporting.tables import IncompleteTable
+from airlab.selection.needs import ClassifierScores, LossesOf
+from airlab.stages.sample_target import ITEMS, SampleTask
 from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 from airlab.store.store import Store
 from experiments.attention_influence import controls
+from tests.unit.selection.made_units import configured
 
 NAME = "attention_influence/controls"
-MASKS = 4
-"""Retrieval heads, two draws of random heads, zeroed retrieval heads: each costs a pass."""
+HUB = (ClassifierScores, LossesOf)
+PASSES = 5
+"""Retrieval heads, two draws of random heads, zeroed retrieval heads; and the halves of documents."""
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +53,12 @@ def test_the_audit_is_planned_once_and_shares_what_the_arms_need(opened: Any, mo
     planned = names(opened(*more))
     for once in ("audit_selectors", "measure_text", "build_pool", "detect_heads", "prepare_model"):
         assert planned.count(once) == 1, once
-    assert planned.count("measure_losses") == MASKS
+    assert planned.count("measure_losses") == PASSES
 
 
 def test_another_draw_of_heads_is_one_pass_more(opened: Any) -> None:
     config = opened("+selector@selectors.random_heads_2=random_heads", "selectors.random_heads_2.draw=2")
-    assert names(config).count("measure_losses") == MASKS + 1
+    assert names(config).count("measure_losses") == PASSES + 1
 
 
 def test_the_audit_is_of_the_scores_that_the_first_seeds_targets_are_trained_on(opened: Any) -> None:
@@ -80,6 +84,42 @@ def test_what_is_only_audited_moves_no_target(opened: Any) -> None:
         target_fingerprints(controls, opened(*more)) for more in ((), ("audited.loss_band.centre=0.3",))
     )
     assert {name for name in before if before[name] != after[name]} == {AUDIT}
+
+
+def test_every_selector_for_documents_is_audited_or_named_as_needing_a_hub(opened: Any) -> None:
+    config, of_traces = opened(), {"curated"}
+    needing = {name for name, s in configured().items() if any(isinstance(n, HUB) for n in s.needs())}
+    assert needing == set(controls.NEED_A_HUB)
+    kinds = {s.model_dump_json() for s in (*config.selectors.values(), *config.audited.values())}
+    missing = {name for name, s in configured().items() if s.model_dump_json() not in kinds}
+    assert missing - of_traces == needing
+
+
+def test_the_page_says_what_each_dsir_goes_towards(opened: Any) -> None:
+    goals = "dsir goes towards the domain prose; dsir task goes towards the task reasoning_worked."
+    assert goals in controls._notes(opened())
+    law = controls._notes(opened("audited.dsir.towards_domain=law"))
+    assert any(note.startswith("dsir goes towards the domain law; ") for note in law)
+
+
+def test_the_page_names_what_needs_a_hub_unless_it_is_audited(opened: Any) -> None:
+    assert controls._notes(opened())[-1] == "Not audited, since they need a hub: fineweb edu, two model gap."
+    more = opened("+selector@audited.fineweb_edu=fineweb_edu")
+    assert controls._notes(more)[-1] == "Not audited, since they need a hub: two model gap."
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "h100"])
+def test_dsir_goes_towards_the_evaluations_own_task_made_of_the_pool(opened: Any, scale: str) -> None:
+    config = opened(f"scale={scale}")
+    audit = controls.audit_stage(config)
+    stage = dict(zip(audit.names, audit.scores, strict=True))["dsir_task"]
+    (sample,) = stage.measurements  # type: ignore[attr-defined]
+    (task,) = (task for task in config.evaluation.tasks if task.kind == "reasoning")
+    assert sample == SampleTask(
+        audit.losses.corpus, task.model_copy(update={"items": ITEMS}), "reasoning_worked"
+    )  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="evaluation has no task 'reasoning_worked'"):
+        controls.targets(opened("evaluation=paper"))
 
 
 def test_the_laptop_pool_and_budget_are_the_controls_own_with_that_pool_only(opened: Any) -> None:
