@@ -1,15 +1,41 @@
 """How a model is fine-tuned on reasoning traces; part of a checkpoint's identity."""
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from airlab.schema.base import Frozen
-from airlab.schema.training import Fraction, Momentum, Training
+from airlab.schema.training import Fraction, Optimisation, Training
 
 
-class FineTuning(Frozen):
-    """AdamW over all weights, some times through the data; by default what s1 used, AIR's setting."""
+class Lora(Frozen):
+    """Adapters of low rank on every linear map but the output projection; nothing else is trained.
+
+    There is no dropout: it would make the weights depend on how a batch is cut.
+    """
+
+    rank: PositiveInt = 16
+    alpha: PositiveFloat = 32.0
+    """What an adapter adds is its product times alpha / rank."""
+
+
+class Distillation(Frozen):
+    """Learning from a teacher's distribution of each predicted token, next to the token itself.
+
+    See `airlab.training.distillation` for the divergence's formula.
+    """
+
+    divergence: Literal["forward_kl", "reverse_kl"] = "forward_kl"
+    """`forward_kl`: of the student from the teacher, which covers all that the teacher would say.
+    `reverse_kl`: of the teacher from the student, which settles on what the teacher is sure of."""
+    temperature: PositiveFloat = 1.0
+    """Of both distributions."""
+    share: Fraction = 0.5
+    """Of a token's loss that is divergence; the rest is cross-entropy. 0 is fine-tuning without a teacher."""
+
+
+class FineTuning(Optimisation):
+    """AdamW, some times through the data; by default what s1 used, AIR's setting."""
 
     epochs: PositiveInt = 5
     """Times that every trace is trained on, in another order each time."""
@@ -18,20 +44,14 @@ class FineTuning(Frozen):
     learning_rate: PositiveFloat = 1e-5
     warmup_fraction: Fraction = 0.05
     decay_fraction: Fraction = 0.95
-    decay_shape: Literal["cosine", "1-sqrt", "linear"] = "cosine"
+    decay_shape: Literal["1-sqrt", "linear", "cosine"] = "cosine"
     weight_decay: NonNegativeFloat = 1e-4
-    beta1: Momentum = 0.9
-    beta2: Momentum = 0.95
-    epsilon: PositiveFloat = 1e-8
-    gradient_clip: PositiveFloat = 1.0
-    precision: Literal["float32", "bfloat16"] = "float32"
-
-    @model_validator(mode="after")
-    def _fractions_fit(self) -> Self:
-        if self.warmup_fraction + self.decay_fraction > 1.0:
-            raise ValueError("warmup_fraction and decay_fraction must not add up to more than 1")
-        return self
+    lora: Lora | None = None
+    """None trains all weights."""
+    distillation: Distillation | None = None
+    """None learns from the tokens alone; otherwise `FineTune` needs what a teacher says of its data."""
 
     def optimisation(self, budget_tokens: int) -> Training:
         """The same in the words of the training loop."""
-        return Training(budget_tokens=budget_tokens, **self.model_dump(exclude={"epochs"}))
+        shared = self.model_dump(include=set(Optimisation.model_fields))
+        return Training(budget_tokens=budget_tokens, **shared)

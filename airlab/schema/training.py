@@ -44,20 +44,16 @@ class TargetModel(Frozen):
         return embeddings + self.layers * layer + self.hidden_size
 
 
-class Training(Frozen):
-    """AdamW under a warm-up, stable, decay schedule (AttentionInfluence, section 4: 0.1 % / 75 % / 25 %).
+class Optimisation(Frozen):
+    """AdamW under a warm-up, stable, decay schedule: what pretraining and fine-tuning set alike."""
 
-    The paper's three numbers add up to 100.1 %: the warm-up is read as the beginning of the 75 %.
-    """
-
-    budget_tokens: PositiveInt
-    """Training tokens of every arm; rounded down to whole batches."""
     batch_sequences: PositiveInt
+    """Packed sequences in an update."""
     learning_rate: PositiveFloat
-    warmup_fraction: Fraction = 0.001
-    decay_fraction: Fraction = 0.25
-    decay_shape: Literal["1-sqrt", "linear", "cosine"] = "1-sqrt"
-    weight_decay: NonNegativeFloat = 0.1
+    warmup_fraction: Fraction
+    decay_fraction: Fraction
+    decay_shape: Literal["1-sqrt", "linear", "cosine"]
+    weight_decay: NonNegativeFloat
     """On matrices only, embeddings included; norms are not decayed."""
     beta1: Momentum = 0.9
     beta2: Momentum = 0.95
@@ -72,3 +68,17 @@ class Training(Frozen):
         if self.warmup_fraction + self.decay_fraction > 1.0:
             raise ValueError("warmup_fraction and decay_fraction must not add up to more than 1")
         return self
+
+
+class Training(Optimisation):
+    """Pretraining (AttentionInfluence, section 4: warm-up 0.1 %, stable 75 %, decay 25 %).
+
+    The paper's three numbers add up to 100.1 %: the warm-up is read as the beginning of the 75 %.
+    """
+
+    budget_tokens: PositiveInt
+    """Training tokens of every arm; rounded down to whole batches."""
+    warmup_fraction: Fraction = 0.001
+    decay_fraction: Fraction = 0.25
+    decay_shape: Literal["1-sqrt", "linear", "cosine"] = "1-sqrt"
+    weight_decay: NonNegativeFloat = 0.1

@@ -32,6 +32,8 @@ class TuningJob(Frozen):
     model: Path
     data: Path
     """What `BuildTraining` left."""
+    teacher: Path | None = None
+    """What `CacheTeacher` left of the same traces; for a recipe with distillation."""
     output: Path
     """Exists already; a checkpoint in it is continued."""
     recipe: FineTuning

@@ -117,7 +117,7 @@ def test_equal_weights_are_plain_fine_tuning_bit_for_bit_and_others_are_not(root
 def test_the_stage_leaves_a_model_that_can_be_loaded_and_scored(root: Path, tmp_path: Path) -> None:
     from airlab.models.load import load_causal_lm
 
-    stage = FineTune(Files.of(root / "model"), training(root / "model"), RECIPE, seed=1)
+    stage = FineTune(Files.of(root / "model"), training(root / "model"), RECIPE, seed=1, teacher=None)
     folder = built(stage, tmp_path)
     assert not list(folder.glob("resume*"))
     before, after = load_causal_lm(root / "model"), load_causal_lm(folder)
