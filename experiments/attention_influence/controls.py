@@ -161,9 +161,8 @@ def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
 def _notes(config: Config) -> tuple[str, ...]:
     everyone = {name.replace("_", " "): selector for name, selector in _everyone(config).items()}
     notes = [f"Selectors that draw at random do so with seed {config.seeds[0]}."]
-    goals = [f"{name} goes towards {s.target}" for name, s in everyone.items() if isinstance(s, Dsir)]
-    if goals:
-        notes.append(f"{'; '.join(goals)}.")
+    if goals := [f"{name}, {s.target}" for name, s in everyone.items() if isinstance(s, Dsir)]:
+        notes.append(f"Targets of DSIR: {'; '.join(goals)}.")
     if absent := [name for name in (n.replace("_", " ") for n in NEED_A_HUB) if name not in everyone]:
         notes.append(f"Not audited, since they need a hub: {', '.join(absent)}.")
     return tuple(notes)

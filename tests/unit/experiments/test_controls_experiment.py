@@ -96,10 +96,10 @@ def test_every_selector_for_documents_is_audited_or_named_as_needing_a_hub(opene
 
 
 def test_the_page_says_what_each_dsir_goes_towards(opened: Any) -> None:
-    goals = "dsir goes towards the domain prose; dsir task goes towards the task reasoning_worked."
+    goals = "Targets of DSIR: dsir, the domain prose; dsir task, the task reasoning_worked."
     assert goals in controls._notes(opened())
     law = controls._notes(opened("audited.dsir.towards_domain=law"))
-    assert any(note.startswith("dsir goes towards the domain law; ") for note in law)
+    assert any(note.startswith("Targets of DSIR: dsir, the domain law; ") for note in law)
 
 
 def test_the_page_names_what_needs_a_hub_unless_it_is_audited(opened: Any) -> None:
