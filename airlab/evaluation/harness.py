@@ -7,6 +7,9 @@ The metrics we add to the harness's own, all per item:
   targets with different tokenizers compare); lower is better.
 - ``margin``: log-likelihood per byte of the right choice minus that of the best wrong one, in nats.
 - ``acc`` of a likelihood task: 1 when greedy decoding would give exactly the answer.
+- ``exact_match`` of a problem that the model solved itself: 1 when its solution ends in the right answer
+  (`airlab.text.worked.answers.is_right`) before it had to be cut off.
+- ``truncated``: 1 when it was cut off at the most tokens allowed.
 """
 
 import contextlib
@@ -14,6 +17,7 @@ import math
 import os
 from collections import Counter
 from contextlib import AbstractContextManager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +29,8 @@ from lm_eval.tasks import TaskManager
 
 from airlab.errors import UserError
 from airlab.evaluation.records import Record
-from airlab.evaluation.tasks.files import ListedTask, read_tasks
+from airlab.evaluation.solver import Solver
+from airlab.evaluation.tasks.files import ListedTask, read_rendering, read_tasks
 from airlab.heads.mask import HeadMask
 from airlab.models.device import use_device
 from airlab.models.geometry import Geometry
@@ -33,6 +38,8 @@ from airlab.models.load import weights_digest
 from airlab.models.masked import masked_heads
 from airlab.schema.evaluation import METRICS, HarnessSpec, HarnessTask
 from airlab.schema.machine import Machine
+from airlab.schema.traces import Rendering
+from airlab.text.worked.answers import is_right
 
 
 class HarnessError(RuntimeError):
@@ -44,9 +51,12 @@ def software_versions() -> dict[str, str]:
     return {name: version(name) for name in ("lm_eval", "torch", "transformers")}
 
 
-def load(checkpoint: Path, batch_size: int, device: Literal["cpu", "cuda"]) -> Any:
-    """The checkpoint behind lm-eval's model interface, in float32."""
-    return HFLM(
+def load(
+    checkpoint: Path, batch_size: int, device: Literal["cpu", "cuda"], rendering: Rendering | None = None
+) -> Any:
+    """The checkpoint behind lm-eval's model interface, in float32; with a rendering, one that takes turns."""
+    kind = HFLM if rendering is None else partial(Solver, rendering)
+    return kind(
         pretrained=str(checkpoint.resolve()),
         dtype="float32",
         batch_size=batch_size,
@@ -85,7 +95,8 @@ def evaluate_local(
     off without failing) and `HarnessError` when items are missing.
     """
     listed = read_tasks(tasks)
-    model = load(checkpoint, batch_size, device)
+    rendering = read_rendering(tasks)
+    model = load(checkpoint, batch_size, device, rendering)
     # The YAML names its data relative to its folder, so that the folder can be moved.
     with masking(model, checkpoint, mask), contextlib.chdir(tasks):
         manager = TaskManager(include_path=".", include_defaults=False)
@@ -95,15 +106,17 @@ def evaluate_local(
             task_manager=manager,
             bootstrap_iters=0,
             log_samples=True,
+            apply_chat_template=rendering is not None and rendering.template == "chat",
         )
     records: list[Record] = []
     for task in listed:
         samples = sorted(results["samples"].get(task.name, []), key=lambda sample: sample["doc_id"])
         _expect(task.name, task.n_items, len(samples))
-        _check_context(model, task, samples)
+        if rendering is None:  # otherwise the model has looked before it began
+            _check_context(model, task, samples)
         hashes = _unique_hashes(task.name, samples)
         for sample, item_hash in zip(samples, hashes, strict=True):
-            values = _local_values(task, sample)
+            values = _local_values(task, sample, model)
             for metric in task.metrics:
                 records.append(
                     Record(
@@ -199,13 +212,17 @@ def _benchmark(model: Any, manager: Any, task: HarnessTask, allow_code: bool, se
     return records
 
 
-def _local_values(task: ListedTask, sample: dict[str, Any]) -> dict[str, float]:
+def _local_values(task: ListedTask, sample: dict[str, Any], model: Any) -> dict[str, float]:
+    if task.form == "solution":
+        truncated = sample["arguments"][0][0] in model.truncated
+        right = is_right(sample["filtered_resps"][0], sample["doc"]["text"])
+        return {"exact_match": float(right and not truncated), "truncated": float(truncated)}
     if task.form == "rolling":
         return {
             "bits_per_byte": -float(sample["filtered_resps"][0])
             / (_bytes(sample["doc"]["text"]) * math.log(2))
         }
-    if task.form == "likelihood":
+    if task.form in ("likelihood", "continuation"):
         log_likelihood, greedy = sample["filtered_resps"][0]
         return {
             "answer_nats": -float(log_likelihood) / _bytes(sample["doc"]["text"]),
