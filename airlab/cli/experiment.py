@@ -1,4 +1,4 @@
-"""`airlab plan | run | table`: published experiments.
+"""`airlab run | table`: published experiments.
 
 An experiment's module has `Config`, `targets(config)`, `find(config, store, partial=...)` and
 `selections(config, store)`. Where it also has `parts(config)`, targets by name in named groups, every group
@@ -15,8 +15,6 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from airlab.cli.bind import bind, to_plain
 from airlab.cli.jobs import Job, refuse_failures, run_jobs
@@ -36,6 +34,9 @@ from airlab.store.store import Store
 
 PUBLISHED = "results"
 """Where tables go by default: what is committed, so only published configurations may write there."""
+
+ONLY_PLANNED = ("gpu_hours", "price", "planning")
+"""Settings of `airlab plan` alone."""
 
 
 class RunCommand(Frozen):
@@ -59,7 +60,7 @@ def open_plain(config: Mapping[str, Any]) -> tuple[ModuleType, Any, RunCommand]:
     Raises:
         UserError: a setting that does not exist, or a value that is not possible.
     """
-    plain = dict(config)
+    plain = {key: value for key, value in config.items() if key not in ONLY_PLANNED}
     experiment = plain.pop("experiment")
     command = bind(RunCommand, {key: plain.pop(key) for key in RunCommand.model_fields})
     module = importlib.import_module("experiments." + str(experiment["name"]).replace("/", "."))
@@ -75,18 +76,6 @@ def check(module: ModuleType, bound: Any, command: RunCommand) -> None:
     """
     module.targets(bound)
     _check_results(module, bound, command)
-
-
-def plan(config: Mapping[str, Any]) -> None:
-    """Print the stages and which of them are there."""
-    module, bound, _ = open_plain(config)
-    rows = _plan(module, bound, open_store()).explain()
-    table = RichTable("stage", "", "fingerprint", "status", title=f"{bound.name}, scale {bound.scale}")
-    for row in rows:
-        table.add_row(row.stage, row.slug, row.fingerprint, "run" if row.needed else row.status)
-    Console().print(table)
-    needed = sum(row.needed for row in rows)
-    print(f"{len(rows)} stages, {needed} to run, {len(rows) - needed} not")
 
 
 def run(config: Mapping[str, Any]) -> None:

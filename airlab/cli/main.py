@@ -49,9 +49,9 @@ VERBS = {
         "airlab select scores=scores.parquet selector=attention_influence share=0.2 output=selected.parquet",
     ),
     "plan": Verb(
-        "run",
-        "airlab.cli.experiment:plan",
-        "show what an experiment would run",
+        "plan",
+        "airlab.cli.plan:plan",
+        "show what an experiment would run, and what it takes on GPUs",
         "airlab plan experiment=attention_influence/main scale=laptop",
         "airlab.cli.sweep:plan",
     ),
@@ -84,7 +84,7 @@ VERBS = {
 }
 
 
-_FOLLOWED = {"own_size"}
+_FOLLOWED = {"own_size", "planning"}
 """Groups that are chosen by what else is chosen, never by the user."""
 
 

@@ -21,6 +21,7 @@ from airlab.cli import experiment
 from airlab.cli.bind import to_plain
 from airlab.cli.jobs import Job, refuse_failures, run_jobs
 from airlab.cli.outputs import open_store
+from airlab.cli.plan import plan as print_plan
 from airlab.errors import UserError
 from airlab.progress import announce
 from airlab.reporting.pages import print_page, write_page
@@ -100,7 +101,7 @@ def plan(verb: str, jobs: Sequence[Composed]) -> None:
     """Print the stages of every job."""
     for job in _opened(jobs):
         print(job.title)
-        experiment.plan(job.composed.config)
+        print_plan(job.composed.config)
 
 
 def run(verb: str, jobs: Sequence[Composed]) -> None:

@@ -69,6 +69,9 @@ GROUPS = {
 OWN_SIZE = "own_size"
 """The folder of what an experiment sets for itself with a corpus, EXPERIMENT/CORPUS: followed, not chosen."""
 
+PLANNING = "planning"
+"""The folder of what `airlab plan` assumes at a scale: followed, not chosen."""
+
 OPEN = {
     ("model", "hub"): ["model.name=owner/name", f"model.revision={'a' * 40}"],
     ("model", "local"): ["model.path=MODEL"],
@@ -137,10 +140,12 @@ def experiment(composed: Any, *overrides: str) -> tuple[Any, Any]:
 def test_no_file_is_forgotten() -> None:
     found = {p.relative_to(CONFIGS).with_suffix("").as_posix() for p in CONFIGS.rglob("*.yaml")}
     own = {f"{OWN_SIZE}/{name}/{corpus}" for name in EXPERIMENTS for corpus in choices("corpus")}
-    covered = {f"{group}/{choice}" for group, choice, _ in USES} | {*ROOTS, "run", "quiet"} | (own & found)
+    own |= {f"{PLANNING}/{scale}" for scale in choices("scale")}
+    roots = {*ROOTS, "run", "plan", "quiet"}
+    covered = {f"{group}/{choice}" for group, choice, _ in USES} | roots | (own & found)
     assert found == covered
     assert len(found) == sum(1 for p in CONFIGS.rglob("*") if p.is_file()) >= 45
-    assert {p.name for p in CONFIGS.iterdir() if p.is_dir()} == {*GROUPS, OWN_SIZE}
+    assert {p.name for p in CONFIGS.iterdir() if p.is_dir()} == {*GROUPS, OWN_SIZE, PLANNING}
 
 
 @pytest.mark.parametrize("root", [*ROOTS, "run"])

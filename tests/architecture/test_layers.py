@@ -21,6 +21,7 @@ DOMAIN = [
     "evaluation",
     "stats",
     "reporting",
+    "planning",
 ]
 """Each may import those before it."""
 
@@ -134,7 +135,8 @@ def test_only_the_command_line_knows_hydra(library: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["errors", "randomness", "progress", "schema", "store", "stats", "reporting", "stages"]
+    "package",
+    ["errors", "randomness", "progress", "schema", "store", "stats", "reporting", "planning", "stages"],
 )
 def test_planning_and_tables_need_no_torch(package: str) -> None:
     names = [dotted(path) for path in modules() if layer_of(dotted(path)) == package]

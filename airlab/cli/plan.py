@@ -1,0 +1,215 @@
+"""`airlab plan`: the stages of an experiment, what they take on GPUs, and what fits into so many hours."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import PositiveFloat
+from rich.console import Console
+from rich.table import Table as RichTable
+
+import airlab
+from airlab.cli.bind import bind
+from airlab.cli.experiment import ONLY_PLANNED, open_plain
+from airlab.cli.outputs import open_store
+from airlab.cli.plan_costs import NOT_COUNTED, Planner, billions
+from airlab.errors import UserError
+from airlab.planning.assumptions import Assumptions
+from airlab.planning.costs import Cost, grouped, total
+from airlab.planning.memory import gibibytes
+from airlab.planning.rates import read_measured
+from airlab.planning.scaling import fits
+from airlab.reporting.pages import Page, Section, print_page
+from airlab.schema.base import Frozen
+from airlab.stages.measure_losses import MeasureLosses
+from airlab.stages.pretrain import Pretrain
+from airlab.store.plan import Plan
+from airlab.store.stage import Stage
+
+RATES = "scoring-h100.json"
+
+
+class PlanCommand(Frozen):
+    """What `configs/plan.yaml` adds to an experiment's settings."""
+
+    gpu_hours: PositiveFloat | None
+    price: PositiveFloat | None
+    """Of one GPU-hour."""
+    planning: Assumptions
+
+
+def plan(config: Mapping[str, Any]) -> None:
+    """Print the stages, which of them are there, and on a machine with GPUs what the others take."""
+    module, bound, command = open_plain(config)
+    asked = bind(PlanCommand, {key: config[key] for key in ONLY_PLANNED})
+    store = open_store()
+    stages = Plan(store, list(module.targets(bound).values()))
+    rows = stages.explain()
+    table = RichTable("stage", "", "fingerprint", "status", title=f"{bound.name}, scale {bound.scale}")
+    for row in rows:
+        table.add_row(row.stage, row.slug, row.fingerprint, "run" if row.needed else row.status)
+    Console().print(table)
+    if command.machine.device == "cuda":
+        planner = Planner(asked.planning, read_measured(rates_file()), command.machine, store)
+        missing = stages.missing()
+        if missing:
+            print_page(_page(planner, missing, asked.price))
+        if asked.gpu_hours is not None:
+            seeds = len(getattr(bound, "seeds", ())) or 1
+            print_page(_fits_page(planner, stages.order, seeds, asked.gpu_hours))
+    elif asked.gpu_hours is not None or asked.price is not None:
+        raise UserError("hours are planned for GPUs; choose a machine that has some, machine=gpu1, say.")
+    needed = sum(row.needed for row in rows)
+    print(f"{len(rows)} stages, {needed} to run, {len(rows) - needed} not")
+
+
+def rates_file() -> Path:
+    """The committed measured rates: inside an installed package, or beside it in a checkout."""
+    package = Path(airlab.__file__).parent
+    inside = package / "rates" / RATES
+    return inside if inside.exists() else package.parent / "benchmarks" / "results" / RATES
+
+
+def _page(planner: Planner, stages: Sequence[Stage], price: float | None) -> Page:
+    """What the stages take together, and the memory of those that train."""
+    costs = grouped(map(planner.cost, stages))
+    names = dict.fromkeys(stage.name for stage in stages if planner.cost(stage).group == NOT_COUNTED)
+    headers = ["", "stages", "tokens", "FLOPs", "GPU-hours", "hours", "GPU GiB", "disk GB"]
+    rows = [_row(cost, planner.gpus, price) for cost in costs]
+    hours = total(cost.gpu_hours for cost in costs if cost.group != NOT_COUNTED)
+    whole = Cost(
+        "all",
+        sum(cost.stages for cost in costs),
+        None,
+        total(cost.flops for cost in costs if cost.group != NOT_COUNTED),
+        None,
+        total(cost.disk_bytes for cost in costs if cost.group != NOT_COUNTED),
+    )
+    rows.append(_row(whole, planner.gpus, price, hours=hours, tokens=""))
+    if price is not None:
+        headers.append("cost")
+    sections = [Section("what it takes", tuple(headers), tuple(rows))]
+    targets = {planner.cost(s).group: s for s in stages if isinstance(s, Pretrain)}
+    sections += [_memory(planner, group, target) for group, target in targets.items()]
+    return Page("plan", _title(planner), tuple(sections), _foot(planner, stages, costs, names, price), (), ())
+
+
+def _title(planner: Planner) -> str:
+    processes, zero = planner.machine.processes, planner.machine.deepspeed_stage
+    how = "without DeepSpeed" if zero is None else f"ZeRO stage {zero}"
+    return (
+        f"On {planner.gpus} GPUs ({planner.assumptions.hosts} hosts of {processes}), "
+        f"{planner.measured.gpu}, {how}"
+    )
+
+
+def _row(
+    cost: Cost, gpus: int, price: float | None, hours: float | None = None, tokens: str | None = None
+) -> tuple[str, ...]:
+    hours = cost.gpu_hours if hours is None else hours
+    texts = [
+        cost.group,
+        str(cost.stages),
+        count(cost.tokens) if tokens is None else tokens,
+        "unknown" if cost.flops is None else f"{cost.flops:.2e}" if cost.flops else "–",
+        _hours(hours),
+        _hours(None if hours is None else hours / gpus),
+        "–" if cost.gpu_bytes is None else f"{gibibytes(cost.gpu_bytes):.1f}",
+        "unknown" if cost.disk_bytes is None else f"{cost.disk_bytes / 1e9:,.1f}" if cost.disk_bytes else "–",
+    ]
+    if price is not None:
+        texts.append("unknown" if hours is None else f"{hours * price:,.0f}" if hours else "–")
+    return tuple(texts)
+
+
+def _memory(planner: Planner, group: str, target: Pretrain) -> Section:
+    """A row a ZeRO stage: what one GPU holds."""
+    room = planner.assumptions.gpu_memory_gib
+    rows = []
+    for zero in (None, 1, 2, 3):
+        found = planner.training_memory(target, zero)
+        recomputed = planner.training_memory(target, zero, recompute=True)
+        activations = found.step - found.states
+        parts = (found.states, activations, found.step, found.saving, recomputed.step)
+        name = "no ZeRO" if zero is None else f"ZeRO {zero}"
+        mark = " (this machine)" if zero == (planner.machine.deepspeed_stage or None) else ""
+        fits = "yes" if gibibytes(found.peak) <= room else "no"
+        rows.append((name + mark, *(f"{gibibytes(part):.1f}" for part in parts), fits))
+    headers = (
+        "", "weights, gradients, optimizer", "activations", "an update", "a checkpoint", "layers recomputed",
+        f"fits in {room:g}",
+    )  # fmt: skip
+    return Section(f"GiB on one GPU, {group}", headers, tuple(rows))
+
+
+def _foot(
+    planner: Planner,
+    stages: Sequence[Stage],
+    costs: Sequence[Cost],
+    not_counted: Mapping[str, None],
+    price: float | None,
+) -> tuple[str, ...]:
+    assumed = planner.assumptions
+    lines = [f"{cost.group}: {cost.rate.told}." for cost in costs if cost.rate is not None]
+    models = [stage.model for stage in stages if isinstance(stage, MeasureLosses)]
+    if any(planner.assumes_shape(model) for model in models):
+        size = billions(assumed.selector.n_parameters(planner.shape(models[0])[1]))
+        lines.append(f"The scoring model is not here: counted as planning.selector, {size} parameters.")
+    if models:
+        lines.append(
+            f"Scoring counts windows as full, and the lowest {assumed.unmasked_share_of_layers:.0%} of the "
+            "layers as shared by both models (assumed: heads are found later)."
+        )
+    if not_counted:
+        lines.append(f"Not counted, and in no sum: {', '.join(not_counted)}.")
+    lines += [
+        "Reading, tokenizing and selecting take processors, and no GPU-hours. Disk counts text unpacked.",
+        "Memory is arithmetic (airlab.planning.memory); no peak on a GPU has been compared with it yet. "
+        "While a checkpoint is written, every process gathers whole weights and moments. Training does not "
+        "offer to compute layers again in the backward pass; that column says what an update would take.",
+    ]
+    if price is None:
+        lines.append("price=NUMBER, of one GPU-hour, adds what it costs.")
+    return tuple(lines)
+
+
+def _fits_page(planner: Planner, stages: Sequence[Stage], seeds: int, gpu_hours: float) -> Page:
+    recipe = planner.recipe(stages, seeds)
+    rows = tuple(
+        (
+            fit.rule,
+            str(fit.targets),
+            count(fit.scored_tokens),
+            billions(fit.parameters),
+            count(fit.target_tokens),
+            _hours(fit.hours),
+        )
+        for fit in fits(recipe, gpu_hours)
+    )
+    headers = ("rule", "targets", "tokens scored", "parameters", "tokens a target", "GPU-hours")
+    arms = recipe.targets // recipe.seeds
+    foot = (
+        f"The whole recipe, {arms} arms with {recipe.seeds} seed{'s' * (recipe.seeds > 1)} each, takes "
+        f"{_hours(recipe.hours)} GPU-hours; {gpu_hours / recipe.hours:.2g} times that is given.",
+        "Fewer tokens: those scored and those trained on shrink by one factor, so that every target sees its "
+        "corpus as many times over. Smaller targets: parameters shrink by that factor too, and tokens per "
+        "parameter stay. Nothing grows beyond the recipe; a rule that leaves nothing is not listed.",
+    )
+    section = Section(f"what fits into {gpu_hours:,g} GPU-hours", headers, rows)
+    return Page("fits", "", (section,), foot, (), ())
+
+
+def count(number: float | None) -> str:
+    """A number of tokens, such as `241B`."""
+    if number is None:
+        return "unknown"
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= unit:
+            return f"{number / unit:.3g}{name}"
+    return f"{number:.0f}" if number else "–"
+
+
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return "unknown"
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}" if hours else "–"

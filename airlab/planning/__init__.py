@@ -1,0 +1,1 @@
+"""What an experiment would take: operations, memory, hours and bytes, from shapes and measured rates."""
