@@ -43,3 +43,19 @@ def test_the_readme_quotes_the_committed_masking_check() -> None:
         assert readme[label] == [f"{float(value[*task, arm]):.2f}" for arm in arms], label
     against = [composite["intact"] - composite[arm] for arm in ("random", "same_layer")]
     assert readme["composite against intact"] == ["", *(f"{x:.2f}" for x in (*against, composite["intact"]))]
+
+
+def test_the_readme_counts_what_the_committed_audit_holds() -> None:
+    path = ROOT / "results" / "attention_influence" / "controls" / "laptop" / "audit.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    (explained,) = (
+        float(row["value"])
+        for row in rows
+        if (row["selector"], row["quantity"]) == ("attention_influence", "r_squared")
+    )
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"an audit of {len({row['selector'] for row in rows})} selectors" in readme
+    assert (
+        f"[explain {explained:.0%}]({path.relative_to(ROOT).with_suffix('.md')})".replace("%", " %") in readme
+    )

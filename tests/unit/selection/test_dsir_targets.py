@@ -3,12 +3,14 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from airlab.errors import UserError
+from airlab.evaluation import client, worker
 from airlab.evaluation.targets import benchmark_texts
 from airlab.evaluation.tasks.build import build_tasks
 from airlab.evaluation.tasks.items import Document
@@ -22,9 +24,11 @@ from airlab.schema.evaluation import (
     TaskSpec,
 )
 from airlab.schema.machine import Machine
+from airlab.schema.traces import Aggregation
 from airlab.selection.selectors import make_selector
 from airlab.selection.selectors.dsir import Dsir
 from airlab.stages.sample_target import ITEMS, SampleBenchmark, read_target, task_stage
+from airlab.stages.score_traces import score_steps, score_traces
 from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 from airlab.store.stage import Stage, Workdir
@@ -265,3 +269,26 @@ def test_benchmarks_without_other_items_are_refused(manager: Any) -> None:
             benchmark_texts(name, manager)
     with pytest.raises(UserError, match="no benchmark 'summs'"):
         benchmark_texts("summs", manager)
+
+
+@pytest.mark.parametrize("target", [{"towards_task": "reasoning_worked"}, {"towards_benchmark": "gsm8k"}])
+def test_traces_and_steps_are_not_selected_towards_what_documents_are(target: dict[str, str]) -> None:
+    losses: Any = None  # refused before anything is looked at
+    with pytest.raises(UserError, match="which is for documents: select traces towards a domain or a text"):
+        score_traces(losses, dsir(**target), 0, Aggregation(), {})
+    with pytest.raises(UserError, match="which single steps do not have"):
+        score_steps(losses, dsir(**target), 0, 0.1)
+
+
+def test_what_is_sampled_is_what_the_harness_tells(
+    tmp_path: Path, manager: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of a request from the stage to the harness and back, but for the process and the hub."""
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda: manager)
+    monkeypatch.setattr("airlab.evaluation.hub.require_hub", lambda *_: None)
+    monkeypatch.setattr(client, "worker", lambda *, offline: SimpleNamespace(ask=worker._answer))
+    store, stage = Store(tmp_path / "store"), SampleBenchmark("sums")
+    Plan(store, [stage]).run(Machine())
+    assert read_target(store.folder(stage))["text"].tolist() == benchmark_texts("sums", manager)[0]
+    notes = json.loads((store.folder(stage) / "record.json").read_text())["notes"]
+    assert (notes["texts"], notes["left_out"]) == (2, 1) and notes["versions"]["lm_eval"]
