@@ -13,6 +13,6 @@ class Selecting(Frozen):
     share: Annotated[float, Field(gt=0, le=1)] = 0.2
     """How much of the pool is selected (AttentionInfluence, Section 4.2: the top 20 %)."""
     unit: Literal["documents", "tokens"] = "documents"
-    """What the share counts; the paper's numbers fit documents."""
+    """What the share counts; the paper's numbers fit documents. Of traces, `documents` are whole traces."""
     scope: Literal["domain", "global"] = "domain"
     """Whether units compete within their domain only (the paper) or all together."""

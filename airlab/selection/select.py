@@ -11,10 +11,10 @@ def select(
 ) -> np.ndarray:
     """Take the best units until the budget is met (AttentionInfluence, Section 4.2).
 
-    The budget of a domain (or of the whole pool) is `share` of its documents, rounded to the nearest
-    whole document, or `share` of its tokens: then units are taken in order until the budget is
-    reached, so it is exceeded by less than one unit. At least one unit is taken of each domain. Equal
-    scores are ordered by id, so the result does not depend on the order of the rows.
+    Units are documents, or traces. The budget of a domain (or of the whole pool) is `share` of its
+    units, rounded to the nearest whole one, or `share` of its tokens: then units are taken in order until
+    the budget is reached, so it is exceeded by less than one unit. At least one unit is taken of each
+    domain. Equal scores are ordered by id, so the result does not depend on the order of the rows.
 
     Args:
         unit_id, domain: string arrays [units].

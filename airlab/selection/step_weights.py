@@ -65,6 +65,25 @@ def step_weights(
     return weights
 
 
+def of_selected(trace_id: np.ndarray, selected: np.ndarray) -> np.ndarray:
+    """Which steps are of selected traces, bool [steps].
+
+    Args:
+        trace_id: string array [steps].
+        selected: string array [traces], unique.
+
+    Raises:
+        UserError: a selected trace has no steps.
+    """
+    absent = len(selected) - len(np.intersect1d(trace_id, selected))
+    if absent:
+        raise UserError(
+            f"{absent} of {len(selected)} selected traces have no scores of steps: select among the traces "
+            "that were scored."
+        )
+    return np.isin(trace_id, selected)
+
+
 def check_weights(n_tokens: np.ndarray, weights: np.ndarray) -> None:
     """Refuses weights, of whatever origin, that a loss cannot be normalised with.
 

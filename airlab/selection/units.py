@@ -16,7 +16,8 @@ def _no_texts() -> list[str]:
     raise UserError("this selector reads the texts, which a table of scores does not hold; use it in a run.")
 
 
-def _not_measured(need: Need) -> Columns:
+def not_measured(need: Need) -> Columns:
+    """Refuses a need where there is nothing but a table."""
     raise UserError(f"this selector needs {need}, which a table of scores does not hold; use it in a run.")
 
 
@@ -46,7 +47,7 @@ class Units:
     loss_sum_ref: np.ndarray
     entropy_sum_base: np.ndarray
     texts: Callable[[], list[str]] = field(default=_no_texts, compare=False)
-    measured: Callable[[Need], Columns] = field(default=_not_measured, compare=False)
+    measured: Callable[[Need], Columns] = field(default=not_measured, compare=False)
     control: ControlMask | None = None
     formula: Callable[["Units"], np.ndarray] = field(default=_of_documents, compare=False)
 

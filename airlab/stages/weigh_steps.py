@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from airlab.errors import UserError
 from airlab.schema.machine import Machine
 from airlab.schema.step_weights import StepWeights
 from airlab.store.stage import Stage, Workdir
@@ -33,23 +31,19 @@ class WeighSteps(Stage):
         return self.spec.kind.replace("_", "-")
 
     def run(self, work: Workdir, machine: Machine) -> None:
-        from airlab.selection.step_weights import step_weights
+        from airlab.selection.step_weights import of_selected, step_weights
 
         table = pq.read_table(work.input(self.scores) / "scores.parquet")
         if self.selection is not None:
             chosen = pq.read_table(work.input(self.selection) / "selection.parquet", columns=["unit_id"])
-            table = table.filter(pc.is_in(table["parent_id"], value_set=chosen["unit_id"].combine_chunks()))
-            absent = chosen.num_rows - pc.count_distinct(table["parent_id"]).as_py()
-            if absent:
-                raise UserError(
-                    f"{absent} of {chosen.num_rows} selected traces have no scores of steps: select among "
-                    "the traces that were scored."
-                )
+            names = (table["parent_id"], chosen["unit_id"])
+            kept = of_selected(*(column.to_numpy(zero_copy_only=False) for column in names))
+            table = table.filter(pa.array(kept))
         traces, tokens, score = (
             table[name].to_numpy(zero_copy_only=False) for name in ("parent_id", "n_tokens", "score")
         )
         weights = step_weights(traces, tokens, score, self.spec)
-        kept = table.select(["unit_id", "parent_id", "n_tokens"])
+        steps = table.select(["unit_id", "parent_id", "n_tokens"])
         with work.writing("weights.parquet") as path:
-            pq.write_table(kept.append_column("weight", pa.array(weights)).cast(WEIGHTS_SCHEMA), path)
+            pq.write_table(steps.append_column("weight", pa.array(weights)).cast(WEIGHTS_SCHEMA), path)
         work.note(steps=table.num_rows, least=float(weights.min()), most=float(weights.max()))

@@ -26,6 +26,9 @@ class Ifd(SelectorBase):
     tokenizer sets no beginning of sequence, a text's first token is not predicted, so the second half on its
     own has one predicted token less, as in the authors' code. In a document beyond one scoring window, what
     lies in later windows than the cut has nothing of the first half before it and pulls the ratio to 1.
+
+    A trace has an instruction, so that nothing stands for it: the ratio is the mean loss of the response
+    after the prompt, as the chat template shows both, over its mean loss as a text on its own.
     """
 
     kind: Literal["ifd"]
