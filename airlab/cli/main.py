@@ -39,14 +39,20 @@ VERBS = {
     "score": Verb(
         "score",
         "airlab.cli.score:run",
-        "score documents by attention influence",
+        "score documents, reasoning traces or their steps by attention influence",
         "airlab score model=smollm2-135m heads=heads.json input=docs.jsonl output=scores.parquet",
     ),
     "select": Verb(
         "select",
         "airlab.cli.select:run",
-        "select the best share of scored documents",
+        "select the best share of scored documents or traces",
         "airlab select scores=scores.parquet selector=attention_influence share=0.2 output=selected.parquet",
+    ),
+    "weigh": Verb(
+        "weigh",
+        "airlab.cli.weigh:run",
+        "weigh the scored steps of traces for fine-tuning",
+        "airlab weigh scores=steps.parquet weights=softmax output=weights.parquet",
     ),
     "plan": Verb(
         "plan",

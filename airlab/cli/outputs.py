@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airlab.errors import UserError
@@ -14,6 +16,9 @@ from airlab.text.wheels import cache_folder
 
 IDENTITY = "airlab_identity"
 """Where an output says what it was made from: a key of a JSON file, or of a Parquet file's metadata."""
+
+UNIT = "airlab_unit"
+"""Where a table of scores says what its rows are, in its metadata: `document`, `trace` or `step`."""
 
 
 def open_store() -> Store:
@@ -71,3 +76,41 @@ def write_output(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place."""
     with written(path.absolute()) as temporary:
         write(temporary)
+
+
+def check_skipped(output: Path, identity: str) -> None:
+    """Refuse, before any work is done, a list of skipped units that would be written over something else."""
+    already_there(skipped_path(output), identity)
+
+
+def skipped_path(output: Path) -> Path:
+    """Where what has no score is listed."""
+    return output.with_name(f"{output.stem}.skipped.parquet")
+
+
+def write_scored(output: Path, table: pa.Table, skipped: pa.Table, what: str) -> None:
+    """Write scores, and what was skipped beside them.
+
+    Args:
+        what: the things that were given, in words.
+
+    Raises:
+        UserError: nothing was scored.
+    """
+    if table.num_rows == 0:
+        raise UserError(f"none of the {skipped.num_rows} {what} could be scored ({_reasons(skipped)}).")
+    if skipped.num_rows:
+        write_output(skipped_path(output), lambda path: pq.write_table(skipped, path))
+    write_output(output, lambda path: pq.write_table(table, path))
+
+
+def why_skipped(skipped: pa.Table, output: Path) -> str:
+    """How many were skipped, why, and where they are listed."""
+    if not skipped.num_rows:
+        return "0 skipped"
+    return f"{skipped.num_rows} skipped ({_reasons(skipped)}; listed in {skipped_path(output)})"
+
+
+def _reasons(skipped: pa.Table) -> str:
+    counts = pc.value_counts(skipped["reason"]).to_pylist()
+    return ", ".join(f"{c['counts']} {c['values']}" for c in counts)

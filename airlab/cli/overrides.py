@@ -9,7 +9,7 @@ from airlab.errors import UserError
 _ALIASES = {"input": "input.path"}
 """`input=docs.jsonl` is what people write; the setting has columns beside the path."""
 
-_PATHS = ("input.path", "heads", "scores", "output", "model.path", "corpus.path")
+_PATHS = ("input.path", "heads", "scores", "selected", "output", "model.path", "corpus.path", "traces.path")
 """Settings whose values are paths, and may hold any character."""
 
 SWEEP = ("-m", "--multirun")

@@ -1,17 +1,26 @@
-"""`airlab score`: attention influence of the user's documents."""
+"""`airlab score`: attention influence of the user's documents, traces, or steps of traces."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from airlab.cli.bind import bind
-from airlab.cli.outputs import IDENTITY, already_there, check_output, open_store, write_output
+from airlab.cli.outputs import (
+    IDENTITY,
+    UNIT,
+    already_there,
+    check_output,
+    check_skipped,
+    open_store,
+    why_skipped,
+    write_scored,
+)
 from airlab.errors import UserError
 from airlab.schema.base import Frozen
 from airlab.schema.heads import Masking
@@ -19,36 +28,143 @@ from airlab.schema.machine import Machine
 from airlab.schema.models import ModelSource
 from airlab.schema.scoring import Scoring
 from airlab.schema.text import Columns, HubDataset
+from airlab.schema.traces import Aggregation, Rendering, Segmentation, TraceColumns, TraceSource
 from airlab.scoring.influence import attention_influence
+from airlab.selection.aggregation import StepLosses, step_influence, sum_by_trace, trace_scores
 from airlab.stages.import_corpus import ImportCorpus
-from airlab.stages.inputs import model_input
+from airlab.stages.import_traces import ImportTraces
+from airlab.stages.inputs import model_input, traces_stage
 from airlab.stages.measure_losses import MeasureLosses
+from airlab.stages.measure_steps import MeasureSteps, TooLong
 from airlab.store.files import Files
-from airlab.store.fingerprint import fingerprint
+from airlab.store.fingerprint import canonical, fingerprint
 from airlab.store.plan import Plan
+from airlab.store.stage import Stage
 
 
-class Input(Frozen):
-    """The user's documents: a local file or folder, or a data set on a hub, and its columns."""
+class Input(TraceColumns):
+    """The user's documents or traces: a local file or folder, or a data set on a hub, and its columns."""
 
     path: str | None
     hub: HubDataset | None
     text: str | None
-    id: str | None
-    domain: str | None
-    default_domain: str
+    """The column of documents; all others but `id` and `domain` are of traces."""
+
+    def of_traces(self) -> TraceColumns:
+        """The columns alone."""
+        return TraceColumns(**{name: getattr(self, name) for name in TraceColumns.model_fields})
 
 
 class ScoreCommand(Frozen):
     """What `configs/score.yaml` binds to."""
 
+    unit: Literal["document", "trace", "step"]
     model: ModelSource = Field(discriminator="kind")
     heads: str
     masking: Masking
     scoring: Scoring
+    rendering: Rendering
+    segmentation: Segmentation
+    aggregation: Aggregation
+    too_long: TooLong
+    traces: TraceSource | None = None
     input: Input
     machine: Machine
     output: str
+
+
+def run(config: Mapping[str, Any]) -> None:
+    """Score every unit and write the table."""
+    command = bind(ScoreCommand, config)
+    output = Path(command.output)
+    check_output(output, ".parquet")
+    heads = Path(command.heads)
+    if not heads.is_file():
+        raise UserError(f"heads={heads} does not exist; make it with `airlab heads output={heads}`.")
+    check_settings(command)
+    if command.unit == "document":
+        _score_documents(command, heads, output)
+    else:
+        _score_traces(command, heads, output)
+
+
+def check_settings(command: ScoreCommand) -> None:
+    """Refuse settings that would change nothing.
+
+    Raises:
+        UserError: a setting of traces for documents, or the other way round.
+    """
+    if command.unit != "document":
+        if command.input.text is not None:
+            raise UserError(
+                f"input.text is the column of documents, and unit={command.unit} reads traces: name their "
+                "columns, input.prompt and input.response, say."
+            )
+        if command.unit == "step" and command.aggregation.kind != "trace":
+            raise UserError(
+                f"aggregation={command.aggregation.kind} makes scores of traces out of their steps' and "
+                "changes nothing with unit=step: give unit=trace, or leave it out."
+            )
+        return
+    given = ["traces"] if command.traces is not None else []
+    defaults = {"rendering": Rendering(), "segmentation": Segmentation(), "aggregation": Aggregation()}
+    given += [name for name, default in defaults.items() if getattr(command, name) != default]
+    given += ["too_long"] if command.too_long != "skip" else []
+    for name, field in TraceColumns.model_fields.items():
+        if name not in Columns.model_fields and getattr(command.input, name) != field.default:
+            given.append(f"input.{name}")
+    if given:
+        raise UserError(
+            f"{given[0]} is a setting of reasoning traces and changes nothing with unit=document: give "
+            "unit=trace or unit=step, or leave it out."
+        )
+
+
+def _score_documents(command: ScoreCommand, heads: Path, output: Path) -> None:
+    corpus = import_stage(command.input)
+    losses = MeasureLosses(
+        model_input(command.model), Files.of(heads), command.masking, corpus, command.scoring
+    )
+    identity = fingerprint(losses)
+    if _is_there(output, identity, "documents"):
+        return
+    measured, skipped = _measured(command, losses, corpus, identity)
+    table = _marked(user_table(measured), identity, "document")
+    write_scored(output, table, skipped, "documents")
+    total = table.num_rows + skipped.num_rows
+    print(f"{output}: {total} documents in, {table.num_rows} scored, {why_skipped(skipped, output)}")
+
+
+def _score_traces(command: ScoreCommand, heads: Path, output: Path) -> None:
+    traces = trace_stage(command)
+    losses = MeasureSteps(
+        model_input(command.model),
+        Files.of(heads),
+        command.masking,
+        traces,
+        command.rendering,
+        command.segmentation,
+        command.scoring,
+        command.too_long,
+    )
+    identity = hashlib.sha256(canonical((losses, command.unit, command.aggregation))).hexdigest()
+    if _is_there(output, identity, "traces"):
+        return
+    measured, skipped = _measured(command, losses, traces, identity)
+    store = open_store()
+    if command.unit == "step":
+        places = pq.read_table(store.folder(losses) / "steps.parquet")
+        table = step_table(measured, places, command.aggregation.least_loss)
+    else:
+        order = pq.read_table(store.folder(traces) / "traces.parquet", columns=["unit_id", "order"])
+        table = trace_table(measured, order, command.aggregation)
+    table = _marked(table, identity, command.unit)
+    write_scored(output, table, skipped, "traces")
+    scored = len(set(measured["parent_id"].to_pylist()))
+    print(
+        f"{output}: {scored + skipped.num_rows} traces in, {scored} scored in {measured.num_rows} steps, "
+        f"{why_skipped(skipped, output)}"
+    )
 
 
 def import_stage(source: Input) -> ImportCorpus:
@@ -63,69 +179,101 @@ def import_stage(source: Input) -> ImportCorpus:
     return ImportCorpus.of_path(Path(source.path or ""), columns)
 
 
-def run(config: Mapping[str, Any]) -> None:
-    """Score every document and write the table."""
-    command = bind(ScoreCommand, config)
-    output = Path(command.output)
-    check_output(output, ".parquet")
-    heads = Path(command.heads)
-    if not heads.is_file():
-        raise UserError(f"heads={heads} does not exist; make it with `airlab heads output={heads}`.")
-    corpus = import_stage(command.input)
-    losses = MeasureLosses(
-        model_input(command.model), Files.of(heads), command.masking, corpus, command.scoring
-    )
-    identity = fingerprint(losses)
-    if already_there(output, identity):
-        print(f"{output} is there already, made from the same documents, model, heads and settings.")
-        return
-    already_there(skipped_path(output), identity)
-    store = open_store()
-    Plan(store, [losses]).run(command.machine)
-    folder, imported = store.folder(losses), store.folder(corpus)
-    skipped = pa.concat_tables(pq.read_table(f / "skipped.parquet") for f in (imported, folder))
-    table = user_table(pq.read_table(folder / "losses.parquet")).replace_schema_metadata({IDENTITY: identity})
-    skipped = skipped.replace_schema_metadata({IDENTITY: identity})
-    if table.num_rows == 0:
-        raise UserError(f"none of the {skipped.num_rows} documents could be scored ({_reasons(skipped)}).")
-    if skipped.num_rows:
-        write_output(skipped_path(output), lambda path: pq.write_table(skipped, path))
-    write_output(output, lambda path: pq.write_table(table, path))
-    total = table.num_rows + skipped.num_rows
-    print(f"{output}: {total} documents in, {table.num_rows} scored, {_why(skipped, output)}")
-
-
-def skipped_path(output: Path) -> Path:
-    """Where documents without a score are listed."""
-    return output.with_name(f"{output.stem}.skipped.parquet")
-
-
-def _why(skipped: pa.Table, output: Path) -> str:
-    if not skipped.num_rows:
-        return "0 skipped"
-    return f"{skipped.num_rows} skipped ({_reasons(skipped)}; listed in {skipped_path(output)})"
-
-
-def _reasons(skipped: pa.Table) -> str:
-    counts = pc.value_counts(skipped["reason"]).to_pylist()
-    return ", ".join(f"{c['counts']} {c['values']}" for c in counts)
+def trace_stage(command: ScoreCommand) -> Stage:
+    """The stage that reads the user's traces, or those with a name."""
+    source = command.input
+    if [source.path, source.hub, command.traces].count(None) != 2:
+        raise UserError(
+            "give the traces as input=FILE (or a hub data set as input.hub, or ones with a name as traces), "
+            "one of the three."
+        )
+    if command.traces is not None:
+        return traces_stage(command.traces)
+    if source.hub is not None:
+        return ImportTraces.of_hub(source.hub, source.of_traces())
+    return ImportTraces.of_path(Path(source.path or ""), source.of_traces())
 
 
 def user_table(losses: pa.Table) -> pa.Table:
     """A LossTable in the user's terms: own ids, means in nats a token, and the score."""
-    columns = {
-        name: losses[name].to_numpy(zero_copy_only=False)
-        for name in ("n_tokens", "loss_sum_base", "loss_sum_ref", "entropy_sum_base")
-    }
-    n = columns["n_tokens"].astype(np.float64)
     return pa.table(
         {
             "id": losses["unit_id"],
             "domain": losses["domain"],
-            "n_tokens": losses["n_tokens"],
-            "loss_base": columns["loss_sum_base"] / n,
-            "loss_ref": columns["loss_sum_ref"] / n,
-            "entropy": columns["entropy_sum_base"] / n,
-            "attention_influence": attention_influence(columns["loss_sum_base"], columns["loss_sum_ref"]),
+            **_means(losses),
+            "attention_influence": attention_influence(
+                losses["loss_sum_base"].to_numpy(), losses["loss_sum_ref"].to_numpy()
+            ),
         }
     )
+
+
+def trace_table(losses: pa.Table, order: pa.Table, aggregation: Aggregation) -> pa.Table:
+    """The same of traces, from the losses of their steps; with their curators' order where there is one."""
+    traces = sum_by_trace(losses)
+    columns = {
+        "id": traces["unit_id"],
+        "domain": traces["domain"],
+        **_means(traces),
+        "attention_influence": trace_scores(StepLosses.of_table(losses), aggregation)[1],
+    }
+    ranks = dict(zip(*(order[name].to_pylist() for name in ("unit_id", "order")), strict=True))
+    found = [ranks[trace] for trace in traces["unit_id"].to_pylist()]
+    if any(rank is not None for rank in found):
+        columns["order"] = pa.array(found, pa.int64())
+    return pa.table(columns)
+
+
+def step_table(losses: pa.Table, places: pa.Table, least_loss: float) -> pa.Table:
+    """The same of steps, and where they lie: characters of the response."""
+    if not places["unit_id"].equals(losses["unit_id"]):
+        raise RuntimeError("steps and their losses are not in one order")
+    return pa.table(
+        {
+            "id": losses["unit_id"],
+            "trace": losses["parent_id"],
+            "step": places["step"],
+            "start": places["start"],
+            "end": places["end"],
+            "domain": losses["domain"],
+            **_means(losses),
+            "attention_influence": step_influence(StepLosses.of_table(losses), least_loss),
+        }
+    )
+
+
+def _means(losses: pa.Table) -> dict[str, Any]:
+    n = losses["n_tokens"].to_numpy().astype(np.float64)
+    return {
+        "n_tokens": losses["n_tokens"],
+        "loss_base": losses["loss_sum_base"].to_numpy() / n,
+        "loss_ref": losses["loss_sum_ref"].to_numpy() / n,
+        "entropy": losses["entropy_sum_base"].to_numpy() / n,
+    }
+
+
+def _is_there(output: Path, identity: str, what: str) -> bool:
+    """Whether the very same output exists; refuses where something else would be overwritten."""
+    if already_there(output, identity):
+        print(f"{output} is there already, made from the same {what}, model, heads and settings.")
+        return True
+    check_skipped(output, identity)
+    return False
+
+
+def _measured(
+    command: ScoreCommand, losses: Stage, imported: Stage, identity: str
+) -> tuple[pa.Table, pa.Table]:
+    """The LossTable, and what was skipped while reading or measuring."""
+    store = open_store()
+    Plan(store, [losses]).run(command.machine)
+    folders = [store.folder(imported), store.folder(losses)]
+    skipped = pa.concat_tables(pq.read_table(folder / "skipped.parquet") for folder in folders)
+    return (
+        pq.read_table(folders[1] / "losses.parquet"),
+        skipped.replace_schema_metadata({IDENTITY: identity}),
+    )
+
+
+def _marked(table: pa.Table, identity: str, unit: str) -> pa.Table:
+    return table.replace_schema_metadata({IDENTITY: identity, UNIT: unit})

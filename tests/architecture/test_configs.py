@@ -1,6 +1,7 @@
 """Every YAML file composes, binds and plans; identity follows science and nothing else."""
 
 import ast
+import json
 from collections.abc import Iterator
 from importlib import import_module
 from itertools import product
@@ -12,7 +13,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from airlab.cli.bind import bind, to_plain
 from airlab.cli.experiment import open_experiment
@@ -21,6 +22,7 @@ from airlab.cli.report import ReportCommand
 from airlab.cli.score import ScoreCommand, import_stage
 from airlab.cli.select import SelectCommand
 from airlab.cli.verify import VerifyCommand
+from airlab.cli.weigh import WeighCommand
 from airlab.schema.base import Frozen
 from airlab.schema.corpus import HubCorpus, PoolCorpus
 from airlab.schema.heads import Detection, Masking, Probes
@@ -28,9 +30,11 @@ from airlab.schema.machine import Machine
 from airlab.schema.mixture import MixtureSpec
 from airlab.schema.scoring import Scoring
 from airlab.schema.selection import Selecting
+from airlab.schema.step_weights import StepWeights
+from airlab.schema.traces import Aggregation, Rendering, Segmentation
 from airlab.selection.selectors import make_selector
 from airlab.stages.build_mixture import BuildMixture
-from airlab.stages.inputs import corpus_stage, model_input
+from airlab.stages.inputs import corpus_stage, model_input, traces_stage
 from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 from airlab.store.store import Store
@@ -42,12 +46,14 @@ ROOTS = {
     "heads": (HeadsCommand, ["output=o.json"]),
     "score": (ScoreCommand, ["output=o.parquet", "heads=h.json", "input.path=d.jsonl"]),
     "select": (SelectCommand, ["output=o.parquet", "scores=s.parquet"]),
+    "weigh": (WeighCommand, ["output=o.parquet", "scores=s.parquet"]),
     "verify": (VerifyCommand, []),
     "report": (ReportCommand, []),
 }
 """Root configurations of one command each: their schema, and a value for what the user must give."""
 
 GROUPS = {
+    "aggregation": ("score",),
     "corpus": ("heads", "run"),
     "detection": ("heads", "run"),
     "evaluation": ("run",),
@@ -57,12 +63,16 @@ GROUPS = {
     "mixture": ("run",),
     "model": ("heads", "score", "run"),
     "probes": ("heads", "run"),
+    "rendering": ("score",),
     "scale": ("run",),
     "scoring": ("score", "run"),
+    "segmentation": ("score",),
     "selecting": ("run",),
-    "selector": ("select",),
+    "selector": ("select", "weigh"),
     "target": ("run",),
+    "traces": ("score",),
     "training": ("run",),
+    "weights": ("weigh",),
 }
 """Each folder of choices, and the root configurations that choose from it."""
 
@@ -76,6 +86,7 @@ OPEN = {
     ("model", "hub"): ["model.name=owner/name", f"model.revision={'a' * 40}"],
     ("model", "local"): ["model.path=MODEL"],
     ("corpus", "local"): ["corpus.path=CORPUS"],
+    ("traces", "local"): ["traces.path=CORPUS"],
 }
 """Choices that leave something to the user, with an example."""
 
@@ -156,8 +167,10 @@ def test_every_root_binds_as_it_is(composed: Any, root: str) -> None:
 @pytest.mark.parametrize(("group", "choice", "root"), USES)
 def test_every_choice_binds_where_it_can_be_chosen(composed: Any, group: str, choice: str, root: str) -> None:
     result = bound(composed, root, f"{group}={choice}", *given(root, group, choice))
-    if root == "select":
-        make_selector(result.selector)
+    if group == "selector":
+        assert make_selector(result.selector).kind == result.selector["kind"]
+    if group == "traces":
+        assert fingerprint(traces_stage(result.traces))
     if root in ("heads", "run") and group == "corpus":
         assert fingerprint(corpus_stage(result.corpus))
     if root == "score" and group == "model":
@@ -258,11 +271,28 @@ REPEATED = {"probes": Probes, "detection": Detection, "masking": Masking, "selec
         (Masking, "masking/uniform"),
         (Scoring, "scoring/float32"),
         (MixtureSpec, "mixture/upsample"),
+        (Rendering, "rendering/chat"),
+        (Segmentation, "segmentation/blank_line"),
+        (Aggregation, "aggregation/trace"),
         (Machine, "machine/cpu"),
     ],
 )
 def test_defaults_of_a_schema_are_what_the_file_says(schema: type[Frozen], path: str) -> None:
     assert bind(schema, yaml.safe_load((CONFIGS / f"{path}.yaml").read_text())) == schema()
+
+
+STEPS_AND_WEIGHTS = [(group, choice) for group in ("segmentation", "weights") for choice in choices(group)]
+
+
+@pytest.mark.parametrize(("group", "choice"), STEPS_AND_WEIGHTS)
+def test_files_of_steps_and_weights_say_what_the_schema_has_by_default(group: str, choice: str) -> None:
+    """And each file is named after what it sets."""
+    said = yaml.safe_load((CONFIGS / group / f"{choice}.yaml").read_text())
+    adapter: TypeAdapter[Any] = TypeAdapter(Segmentation if group == "segmentation" else StepWeights)
+    named = {"rule" if group == "segmentation" else "kind": choice}
+    assert adapter.validate_json(json.dumps(said)) == adapter.validate_json(json.dumps(named))
+    if group == "weights":
+        assert set(said) == set(type(adapter.validate_python(named)).model_fields)
 
 
 def test_select_defaults_to_the_papers_share() -> None:

@@ -54,6 +54,31 @@ def airlab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     return call
 
 
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(airlab: Airlab) -> Refused:
+    """Run a command that must refuse; returns the sentence."""
+
+    def call(verb: str, *arguments: object, **settings: object) -> str:
+        before = _contents()
+        answer = airlab(verb, *arguments, *(f"{k}={v}" for k, v in settings.items()))
+        assert answer.code == 2, answer
+        assert answer.out == ""
+        assert answer.sentence.startswith(f"airlab {verb}: "), answer.err
+        assert "Traceback" not in answer.err
+        assert len(answer.sentence) < 700, "a sentence, not a dump"
+        assert _contents() == before, "something was left behind or changed"
+        return answer.sentence
+
+    return call
+
+
+def _contents() -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(Path().rglob("*")) if p.is_file()}
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model's folder."""

@@ -12,36 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.unit.cli.conftest import Airlab, Answer, documents, write_jsonl
+from tests.unit.cli.conftest import Airlab, Refused, documents, write_jsonl
 from tests.unit.cli.model_folders import planted_folder, random_folder, save_tokenizer
-
-Refused = Callable[..., str]
-
-
-@pytest.fixture
-def refused(airlab: Airlab) -> Refused:
-    """Run a command that must refuse; returns the sentence."""
-
-    def call(verb: str, *arguments: object, **settings: object) -> str:
-        before = _contents()
-        answer = airlab(verb, *arguments, *(f"{k}={v}" for k, v in settings.items()))
-        check(verb, answer)
-        assert _contents() == before, "something was left behind or changed"
-        return answer.sentence
-
-    return call
-
-
-def check(verb: str, answer: Answer) -> None:
-    assert answer.code == 2, answer
-    assert answer.out == ""
-    assert answer.sentence.startswith(f"airlab {verb}: "), answer.err
-    assert "Traceback" not in answer.err
-    assert len(answer.sentence) < 700, "a sentence, not a dump"
-
-
-def _contents() -> dict[str, bytes]:
-    return {str(p): p.read_bytes() for p in sorted(Path().rglob("*")) if p.is_file()}
 
 
 @pytest.fixture
@@ -103,7 +75,10 @@ def test_documents_that_cannot_be_read(score: Refused, case: str) -> None:
         ({"scoring.window_tokens": 4096}, "exceeds the model's context of 2048"),
         ({"scoring.window": 64}, "there is no setting 'scoring.window'; known there: precision, window_tok"),
         ({"+scoring.window": 64}, "there is no setting scoring.window; known there: precision, window_tok"),
-        ({"scorring.window": 64}, "known there: heads, input, machine, masking, model, output, scoring"),
+        (
+            {"scorring.window": 64},
+            "known there: aggregation, heads, input, machine, masking, model, output, rend",
+        ),
         ({"+model.pth": 64}, "there is no setting model.pth; known there: kind, path"),
         ({"masking.share_of_heads": 0}, "masking.share_of_heads=0 is not possible"),
         ({"masking": "none"}, "there is no masking 'none'; known are uniform, zero"),
@@ -284,6 +259,7 @@ def select(refused: Refused) -> Refused:
                 "loss_base": [1.0, 2.0, 3.0],
                 "loss_ref": [2.0, 2.5, 3.0],
                 "entropy": [1.0, 1.0, 1.0],
+                "attention_influence": [1.0, 0.25, 0.0],
             }
         ),
         "scores.parquet",
@@ -380,8 +356,8 @@ def test_an_unknown_command_lists_the_known(airlab: Airlab) -> None:
     answer = airlab("scores", "input=x")
     assert answer.code == 2 and answer.out == ""
     assert answer.err == (
-        "airlab: there is no command 'scores'; commands are heads, score, select, plan, run, table, verify, "
-        "report. did you mean score?\n"
+        "airlab: there is no command 'scores'; commands are heads, score, select, weigh, plan, run, table, "
+        "verify, report. did you mean score?\n"
     )
 
 
