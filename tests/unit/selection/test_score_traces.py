@@ -31,6 +31,7 @@ from airlab.schema.worked_problems import WorkedProblems
 from airlab.selection.aggregation import StepLosses, step_influence, trace_scores
 from airlab.selection.selectors import make_selector
 from airlab.stages.build_traces import BuildTraces
+from airlab.stages.control_heads import LastHead
 from airlab.stages.import_traces import ImportTraces
 from airlab.stages.inputs import traces_stage
 from airlab.stages.isolate_responses import IsolateResponses
@@ -218,6 +219,26 @@ def test_every_selector_plans_for_traces_and_for_steps_or_is_refused_in_a_senten
             score_steps(losses, SELECTORS[name], 0, 0.0)
     else:
         assert score_steps(losses, SELECTORS[name], 0, 0.0).slug() == SELECTORS[name].kind
+
+
+def test_a_second_model_is_compared_on_its_own_losses(losses: MeasureSteps, run: Run, tmp_path: Path) -> None:
+    other = Files.of(random_folder(tmp_path / "other", seed=5))
+    second = replace(losses, model=other, heads=LastHead(other), masking=Masking())
+    gaps = {}
+    for table in (run(losses), run(second)):
+        for row in pq.read_table(table / "losses.parquet").to_pylist():
+            gaps.setdefault(row["unit_id"], []).append((row["n_tokens"], row["loss_sum_base"]))
+    for stage, unit in (
+        (score_traces(losses, SELECTORS["two_model_gap"], 0, Aggregation(), {}), "trace"),
+        (score_steps(losses, SELECTORS["two_model_gap"], 0, 0.0), "step"),
+    ):
+        (planned,) = stage.measurements
+        assert replace(planned, model=other, heads=LastHead(other)) == second
+        found = scores_of(run(replace(stage, measurements=(second,))))
+        for name, score in found.items():
+            own = [pair for step, pair in gaps.items() if name in (step, step.rpartition("#")[0])]
+            base, better = (sum(pair[k][1] for pair in own) for k in (0, 1))
+            assert score == pytest.approx((base - better) / sum(pair[0][0] for pair in own)), (unit, name)
 
 
 def test_parts_are_the_arms_of_that_name(losses: MeasureSteps) -> None:
