@@ -75,7 +75,7 @@ def inside_layer(layer: int) -> AbstractContextManager[None]:
     return holding(_LAYER, layer)
 
 
-def _attend_segment(
+def attend_segment(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, window: int | None
 ) -> torch.Tensor:
     """Causal attention inside one sequence, [B, H, n, D]."""
@@ -107,7 +107,7 @@ def _attend_one_by_one(
         query = query.clone()
         query[-1, heads] = 0
     pieces = [
-        _attend_segment(q, k, v, scaling, window)
+        attend_segment(q, k, v, scaling, window)
         for q, k, v in zip(
             query.split(layout.lengths, dim=2),
             key.split(layout.lengths, dim=2),

@@ -15,7 +15,7 @@ class Lora(Frozen):
     """
 
     rank: PositiveInt = 16
-    alpha: PositiveFloat = 32.0
+    alpha: PositiveInt = 32
     """What an adapter adds is its product times alpha / rank."""
 
 

@@ -97,8 +97,9 @@ class BuildTraining(Stage):
         with work.writing("skipped.parquet") as path:
             write_skipped(path, skipped)
         facts = {"n_tokens": writer.n_tokens, "n_predicted": writer.n_predicted, "context": self.context}
+        origin = {"sha256": writer.sha256, "vocabulary": trace_data.vocabulary_digest(tokenizer)}
         with work.writing(trace_data.FACTS) as path:
-            path.write_text(json.dumps(facts | {"sha256": writer.sha256}, indent=1) + "\n")
+            path.write_text(json.dumps(facts | origin, indent=1) + "\n")
         work.note(**facts, traces=writer.index().num_rows, skipped=len(skipped))
 
     def _chosen(self, work: Workdir) -> set[str] | None:

@@ -26,6 +26,7 @@ class Checkpoint:
 
     n_steps_done: int
     weights: dict[str, torch.Tensor]
+    """Of everything that is trained."""
     moments: dict[str, dict[str, torch.Tensor]]
     """AdamW's two moments, by moment and weight."""
     generators: dict[str, torch.Tensor]
@@ -95,10 +96,15 @@ def restore_generators(states: dict[str, torch.Tensor], device: torch.device) ->
 
 
 def restore_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
-    """Copy the weights in, before any engine wraps the module."""
+    """Copy the trained weights in, before any engine wraps the module."""
     with torch.no_grad():
-        for name, weight in module.named_parameters():
+        for name, weight in trained_weights(module):
             weight.copy_(checkpoint.weights[name])
+
+
+def trained_weights(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Names and weights of what is trained; frozen ones are never saved."""
+    return [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
 
 
 def _groups(checkpoint: Checkpoint) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:

@@ -11,7 +11,7 @@ from torch import nn
 from airlab.errors import UserError
 from airlab.schema.machine import Machine
 from airlab.schema.training import Training
-from airlab.training.checkpoint import MOMENTS, Checkpoint
+from airlab.training.checkpoint import MOMENTS, Checkpoint, trained_weights
 from airlab.training.optimizer import adamw, set_learning_rate
 
 
@@ -50,9 +50,10 @@ class Engine:
                 f"{self.accelerator.num_processes} training processes run, {machine.processes} were asked for"
             )
         self._module = module
+        self._trained = trained_weights(module)
         plain = adamw(module, training)
         if resumed is not None and self._zero_stage == 0:
-            for weight_name, weight in module.named_parameters():
+            for weight_name, weight in self._trained:
                 plain.state[weight] = _adamw_state(resumed, weight_name)
         self._wrapped, self._optimizer = self.accelerator.prepare(module, plain)
         if machine.deepspeed_stage is not None:
@@ -122,24 +123,25 @@ class Engine:
         return total
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Whole float32 weights by name; every process must call it."""
+        """Whole float32 weights of what is trained, by name; every process must call it."""
         if self._zero_stage == 0:
-            return {name: weight.detach() for name, weight in self._module.named_parameters()}
+            return {name: weight.detach() for name, weight in self._trained}
         from deepspeed.utils import safe_get_full_fp32_param
 
-        return {name: safe_get_full_fp32_param(weight) for name, weight in self._module.named_parameters()}
+        return {name: safe_get_full_fp32_param(weight) for name, weight in self._trained}
 
     def moments(self) -> dict[str, dict[str, torch.Tensor]]:
         """AdamW's moments, whole, by moment and weight; every process must call it."""
-        named = list(self._module.named_parameters())
         if self._zero_stage == 0:
             state = self._optimizer.optimizer.state
-            return {moment: {name: state[weight][moment] for name, weight in named} for moment in MOMENTS}
+            return {
+                moment: {name: state[weight][moment] for name, weight in self._trained} for moment in MOMENTS
+            }
         from deepspeed.utils import safe_get_full_optimizer_state
 
         self._link_sharded_moments()
         return {
-            moment: {name: safe_get_full_optimizer_state(weight, moment) for name, weight in named}
+            moment: {name: safe_get_full_optimizer_state(weight, moment) for name, weight in self._trained}
             for moment in MOMENTS
         }
 
@@ -165,7 +167,7 @@ class Engine:
                 **{moment: torch.zeros_like(shard) for moment in MOMENTS},
             }
         self._link_sharded_moments()
-        for name, weight in self._module.named_parameters():
+        for name, weight in self._trained:
             for moment in MOMENTS:
                 value = resumed.moments[moment][name].to(self.device)
                 safe_set_full_optimizer_state(weight, value, moment)

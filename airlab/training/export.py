@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 
 from airlab.training.engine import Engine
@@ -11,15 +12,16 @@ _PREFIX = "target."
 """What the modules that are trained call the model inside of them."""
 
 
-def export_weights(engine: Engine, target: Any, folder: Path) -> None:
-    """Write `config.json`, `generation_config.json` and `model.safetensors`; every process must call it."""
-    weights = {
-        name.removeprefix(_PREFIX): weight.cpu().contiguous() for name, weight in engine.weights().items()
-    }
-    if not engine.is_main:
-        return
+def target_weights(engine: Engine) -> dict[str, torch.Tensor]:
+    """What was trained, by the model's own names; every process must call it."""
+    return {name.removeprefix(_PREFIX): weight for name, weight in engine.weights().items()}
+
+
+def write_model(weights: dict[str, torch.Tensor], target: Any, folder: Path) -> None:
+    """Write `config.json`, `generation_config.json` and `model.safetensors`."""
     # Written piece by piece: the library's own save_pretrained loads DeepSpeed wherever it is installed.
     target.config.architectures = [type(target).__name__]
     target.config.save_pretrained(folder)
     target.generation_config.save_pretrained(folder)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    whole = {name: weight.cpu().contiguous() for name, weight in weights.items()}
+    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})

@@ -1,5 +1,6 @@
 """Fine-tuning a model on reasoning traces: from a job's description to a Hugging Face folder."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -7,18 +8,20 @@ import torch
 from torch import nn
 
 from airlab.errors import UserError
-from airlab.models.cpu import use_fast_exact_float32
+from airlab.models.device import use_device
 from airlab.models.exactness import check_exactness
 from airlab.models.load import CausalLM, load_causal_lm
 from airlab.schema.base import Frozen
-from airlab.schema.fine_tuning import FineTuning
+from airlab.schema.fine_tuning import Distillation, FineTuning
 from airlab.schema.machine import Machine
-from airlab.training.checkpoint import RESUME, read_checkpoint, restore_generators, restore_weights
+from airlab.training import attention
+from airlab.training.distillation import DistilledLosses
 from airlab.training.engine import Engine, n_micro_batches
-from airlab.training.export import export_weights
-from airlab.training.loop import n_updates, train
-from airlab.training.trace_data import PackedTraces, TraceData
-from airlab.training.weighted_loss import weighted_loss
+from airlab.training.export import target_weights, write_model
+from airlab.training.run import run_to_the_end
+from airlab.training.teacher import TeacherTable
+from airlab.training.trace_data import PackedTraces, TraceData, vocabulary_digest
+from airlab.training.weighted_loss import cross_entropies, weighted_loss
 
 _LENGTHS = (5, 11, 8)
 _TOLERANCE = 1e-3
@@ -45,7 +48,9 @@ class TuningJob(Frozen):
     def check(self) -> None:
         """Raise UserError for what cannot be trained, before any process is started."""
         n_micro_batches(self.recipe.optimisation(1), self.machine)
-        TraceData.open(self.data)
+        data = TraceData.open(self.data)
+        if self.teacher is not None:
+            TeacherTable.open(self.teacher, data)
 
     def run(self) -> dict[str, object]:
         """See `fine_tune`."""
@@ -55,9 +60,10 @@ class TuningJob(Frozen):
 class WeightedSummedLoss(nn.Module):
     """A causal language model with its weighted loss, as one module that any engine can wrap."""
 
-    def __init__(self, target: Any) -> None:
+    def __init__(self, target: Any, distillation: Distillation | None = None) -> None:
         super().__init__()
         self.target = target
+        self._losses = cross_entropies if distillation is None else DistilledLosses(distillation)
 
     def forward(
         self,
@@ -65,21 +71,26 @@ class WeightedSummedLoss(nn.Module):
         position_ids: torch.Tensor,
         labels: torch.Tensor,
         weights: torch.Tensor | None = None,
+        *taught: torch.Tensor,
     ) -> torch.Tensor:
-        """Sum of weight times cross-entropy (nats, scalar); all [sequences, tokens], see `PackedTraces`.
+        """Sum of weight times loss (nats, scalar); all [sequences, tokens, …], see `PackedTraces`.
 
-        With `attention_mask=None`, no cache, and positions that restart, transformers masks attention between
-        traces; `trainable` made sure that it does.
+        With `attention_mask=None`, no cache, and positions that restart, attention stays inside traces;
+        `trainable` made sure that it does.
         """
         states = _states(self.target, input_ids, position_ids).flatten(0, 1)
-        projection = self.target.get_output_embeddings()
         return weighted_loss(
-            states, projection, labels.flatten(), None if weights is None else weights.flatten()
+            states,
+            self.target.get_output_embeddings(),
+            labels.flatten(),
+            None if weights is None else weights.flatten(),
+            losses=self._losses,
+            beside=tuple(tensor.flatten(0, 1) for tensor in taught),
         ).loss
 
 
-def trainable(folder: Path, context: int) -> CausalLM:
-    """A model in float32 to be trained on packed sequences, under transformers' own attention.
+def trainable(folder: Path, context: int, device: str = "cpu") -> CausalLM:
+    """A model in float32, still on the CPU, to be trained on packed sequences on `device`.
 
     It stays in evaluation mode: dropout, of which today's families have none, would make the weights depend
     on how a batch is cut.
@@ -95,7 +106,7 @@ def trainable(folder: Path, context: int) -> CausalLM:
             f"{lm.geometry.context}: build the data with a context of that or less."
         )
     check_exactness(lm, longest=context)
-    lm.model.set_attn_implementation("sdpa")
+    lm.model.set_attn_implementation("sdpa" if device == "cuda" else attention.NAME)
     tokens = (torch.arange(sum(_LENGTHS)) * 7919 + 13) % lm.geometry.vocabulary
     positions = torch.cat([torch.arange(n) for n in _LENGTHS])
     with torch.no_grad():
@@ -114,64 +125,65 @@ def trainable(folder: Path, context: int) -> CausalLM:
 def fine_tune(job: TuningJob) -> dict[str, object]:
     """Train, or go on training, and write the checkpoint folder; returns facts for the record.
 
-    In `job.output`: `config.json`, `model.safetensors`, the tokenizer's files and `curves.jsonl`. With
-    several processes every one of them calls this.
+    In `job.output`: `config.json`, `model.safetensors`, the tokenizer's files and `curves.jsonl`; with LoRA
+    also `adapter/`, while the model has the adapters merged into it. With several processes every one of them
+    calls this.
     """
     job.check()
-    if job.machine.device == "cpu":
-        use_fast_exact_float32()
+    device = use_device(job.machine)
     data = TraceData.open(job.data)
-    packed = PackedTraces(data, job.recipe.epochs, job.recipe.batch_sequences, job.seed)
-    training = job.recipe.optimisation(packed.n_sequences * packed.context)
-    lm = trainable(job.model, data.context)
-    if int(data.tokens.max()) >= lm.geometry.vocabulary:
+    teacher = None if job.teacher is None else TeacherTable.open(job.teacher, data)
+    packed = PackedTraces(data, job.recipe.epochs, job.recipe.batch_sequences, job.seed, teacher)
+    lm = trainable(job.model, data.context, device)
+    if vocabulary_digest(lm.tokenizer) != data.vocabulary:
         raise UserError(
-            f"The training data have tokens up to number {data.tokens.max()} and the model knows "
-            f"{lm.geometry.vocabulary}: build the data with this model's tokenizer."
+            "The training data were built with another vocabulary than the model's: build them with this "
+            "model's tokenizer."
         )
-    identity: dict[str, object] = {
-        "data": data.sha256,
-        "model": lm.digest,
-        "fine-tuning recipe": job.recipe.model_dump(mode="json"),
-        "seed": job.seed,
-    }
-    resumed = read_checkpoint(job.output / RESUME, identity)
-    module = WeightedSummedLoss(lm.model)
-    if resumed is not None:
-        restore_weights(module, resumed)
-    engine = Engine(module, training, job.machine, resumed)
-    if resumed is not None:
-        restore_generators(resumed.generators, engine.device)
-    train(
-        engine=engine,
+    if job.recipe.lora is not None:
+        from airlab.training.adapters import add_adapters
+
+        add_adapters(lm.model, job.recipe.lora, job.seed)
+    return run_to_the_end(
+        module=WeightedSummedLoss(lm.model, job.recipe.distillation),
         packed=packed,
-        training=training,
-        sequences_per_micro_batch=job.machine.sequences_per_micro_batch,
+        training=job.recipe.optimisation(packed.n_sequences * packed.context),
+        machine=job.machine,
         output=job.output,
-        identity=identity,
-        first_step=0 if resumed is None else resumed.n_steps_done,
+        identity={
+            "data": data.sha256,
+            "model": lm.digest,
+            "teacher": None if teacher is None else teacher.facts,
+            "fine-tuning recipe": job.recipe.model_dump(mode="json"),
+            "seed": job.seed,
+        },
         checkpoint_every_s=job.checkpoint_every_s,
-        after_updates=lambda _: None,
         label="fine-tuning",
+        export=lambda engine: _export(engine, lm, job),
     )
-    facts: dict[str, object] = {
-        "n_steps": n_updates(packed.n_sequences, training),
-        "n_sequences": packed.n_sequences,
-        "n_tokens": int(data.lengths.sum()) * job.recipe.epochs,
-        "n_parameters": sum(weight.numel() for weight in engine.weights().values()),
-        "resumed_at_step": 0 if resumed is None else resumed.n_steps_done,
-    }
-    export_weights(engine, lm.model, job.output)
-    if engine.is_main:
-        lm.tokenizer.save_pretrained(job.output)
-        (job.output / RESUME).unlink(missing_ok=True)
-    engine.close()
-    return facts
+
+
+def _export(engine: Engine, lm: CausalLM, job: TuningJob) -> None:
+    weights = target_weights(engine)
+    if not engine.is_main:
+        return
+    if job.recipe.lora is not None:
+        from airlab.training import adapters
+
+        # Merged into weights from the disk: the frozen ones in memory may be spread over processes.
+        lm = load_causal_lm(job.model)
+        config = adapters.add_adapters(lm.model, job.recipe.lora, job.seed)
+        adapters.write_adapter(config, weights, job.output / adapters.FOLDER)
+        weights = adapters.merged_weights(lm.model, weights)
+    write_model(weights, lm.model, job.output)
+    lm.tokenizer.save_pretrained(job.output)
 
 
 def _states(model: Any, input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
     """Last hidden states [sequences, tokens, hidden]."""
-    states: torch.Tensor = model.get_decoder()(
-        input_ids=input_ids, position_ids=position_ids, attention_mask=None, use_cache=False
-    ).last_hidden_state
+    own = model.config._attn_implementation == attention.NAME
+    with attention.traces_at(position_ids) if own else nullcontext():
+        states: torch.Tensor = model.get_decoder()(
+            input_ids=input_ids, position_ids=position_ids, attention_mask=None, use_cache=False
+        ).last_hidden_state
     return states

@@ -36,6 +36,9 @@ class Packed(Protocol):
     def n_targets(self, first: int, last: int) -> float:
         """Predicted tokens, each counted by its weight, of sequences `first` up to, not including, `last`."""
 
+    def n_tokens(self, first: int, last: int) -> int:
+        """Tokens of these sequences, without what fills them up."""
+
 
 def train(
     engine: Engine,
@@ -56,7 +59,7 @@ def train(
     that whatever it makes is there when a checkpoint says so. Raises UserError when the loss or the gradient
     is not finite.
     """
-    batch, context = training.batch_sequences, packed.context
+    batch = training.batch_sequences
     n_steps = n_updates(packed.n_sequences, training)
     world, rank = engine.accelerator.num_processes, engine.accelerator.process_index
     share = batch // world
@@ -65,7 +68,7 @@ def train(
     last_checkpoint = time.monotonic()
     if first_step == 0:
         after_updates(0)
-    n_left = (n_steps - first_step) * batch * context
+    n_left = packed.n_tokens(first_step * batch, n_steps * batch)
     with progress(label, "tokens", n_left) if engine.is_main else nullcontext(_silent) as advance:
         for step in range(first_step, n_steps):
             rate = learning_rate(step, n_steps, training)
@@ -92,7 +95,7 @@ def train(
             if curves is not None:
                 row = {
                     "step": step,
-                    "tokens": (step + 1) * batch * context,
+                    "tokens": packed.n_tokens(0, first + batch),
                     "loss": loss,
                     "learning_rate": rate,
                     "grad_norm": norm,
@@ -106,7 +109,7 @@ def train(
                 last_checkpoint = time.monotonic()
                 if checkpoint_every_s is None:
                     every_s = max(CHECKPOINT_EVERY_S, (last_checkpoint - begun) / CHECKPOINT_SHARE)
-            advance(batch * context)
+            advance(packed.n_tokens(first, first + batch))
     if curves is not None:
         curves.close()
 

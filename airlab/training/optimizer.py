@@ -7,9 +7,10 @@ from airlab.schema.training import Training
 
 
 def adamw(model: nn.Module, training: Training) -> torch.optim.AdamW:
-    """AdamW over `model`; the learning rate is 0 until the loop sets it before each update."""
-    matrices = [weight for weight in model.parameters() if weight.dim() > 1]
-    vectors = [weight for weight in model.parameters() if weight.dim() <= 1]
+    """AdamW over what is trained; the learning rate is 0 until the loop sets it before each update."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    matrices = [weight for weight in trained if weight.dim() > 1]
+    vectors = [weight for weight in trained if weight.dim() <= 1]
     return torch.optim.AdamW(
         [
             {"params": matrices, "weight_decay": training.weight_decay},

@@ -58,5 +58,9 @@ class PackedSequences:
 
     def n_targets(self, first: int, last: int) -> int:
         """Predicted tokens in the sequences from `first` up to, not including, `last`."""
-        n_tokens = (last - first) * self.context
+        n_tokens = self.n_tokens(first, last)
         return n_tokens - 1 if last * self.context == len(self._tokens) else n_tokens
+
+    def n_tokens(self, first: int, last: int) -> int:
+        """Tokens in these sequences."""
+        return (last - first) * self.context

@@ -8,16 +8,16 @@ from typing import Literal
 from transformers import LlamaForCausalLM
 
 from airlab.errors import UserError
-from airlab.models.cpu import use_fast_exact_float32
+from airlab.models.device import use_device
 from airlab.schema.base import Frozen
 from airlab.schema.machine import Machine
 from airlab.schema.training import TargetModel, Training
 from airlab.selection.mixture import Mixture
-from airlab.training.checkpoint import RESUME, read_checkpoint, restore_generators, restore_weights
 from airlab.training.engine import Engine, n_micro_batches
-from airlab.training.export import export_weights
-from airlab.training.loop import n_updates, train
+from airlab.training.export import target_weights, write_model
+from airlab.training.loop import n_updates
 from airlab.training.packing import PackedSequences
+from airlab.training.run import run_to_the_end
 from airlab.training.target import SummedLoss, build_target
 from airlab.training.tokenizer import DocumentEncoder, save_tokenizer
 
@@ -90,8 +90,7 @@ def pretrain(job: Job) -> dict[str, object]:
     With several processes every one of them calls this.
     """
     check(job)
-    if job.machine.device == "cpu":
-        use_fast_exact_float32()
+    use_device(job.machine)
     mixture = Mixture.open(job.mixture)
     packed = PackedSequences(mixture)
     encoder = DocumentEncoder(job.tokenizer)
@@ -102,45 +101,30 @@ def pretrain(job: Job) -> dict[str, object]:
         "seed": job.seed,
         "vocabulary": encoder.vocabulary_size,
     }
-    resumed = read_checkpoint(job.output / RESUME, identity)
     target = build_target(job.model, encoder.vocabulary_size, encoder.separator, job.seed)
-    module = SummedLoss(target)
-    if resumed is not None:
-        restore_weights(module, resumed)
-    engine = Engine(module, job.training, job.machine, resumed)
-    if resumed is not None:
-        restore_generators(resumed.generators, engine.device)
     n_steps = n_updates(packed.n_sequences, job.training)
     kept = () if job.halvings is None else exported_updates(n_steps, job.halvings)
 
-    def keep(n_steps_done: int) -> None:
+    def keep(engine: Engine, n_steps_done: int) -> None:
         if n_steps_done in kept:
             _export_whole(engine, target, job, job.output / EXPORTS / f"{n_steps_done:09d}")
 
-    train(
-        engine=engine,
+    def export(engine: Engine) -> None:
+        if job.halvings is None:
+            _export(engine, target, job, job.output)
+
+    return run_to_the_end(
+        module=SummedLoss(target),
         packed=packed,
         training=job.training,
-        sequences_per_micro_batch=job.machine.sequences_per_micro_batch,
+        machine=job.machine,
         output=job.output,
         identity=identity,
-        first_step=0 if resumed is None else resumed.n_steps_done,
         checkpoint_every_s=job.checkpoint_every_s,
-        after_updates=keep,
         label="pretraining",
+        export=export,
+        after_updates=keep,
     )
-    facts: dict[str, object] = {
-        "n_steps": n_steps,
-        "n_tokens": n_steps * job.training.batch_sequences * packed.context,
-        "n_parameters": sum(weight.numel() for weight in engine.weights().values()),
-        "resumed_at_step": 0 if resumed is None else resumed.n_steps_done,
-    }
-    if job.halvings is None:
-        _export(engine, target, job, job.output)
-    if engine.is_main:
-        (job.output / RESUME).unlink(missing_ok=True)
-    engine.close()
-    return facts
 
 
 def _export_whole(engine: Engine, target: LlamaForCausalLM, job: Job, folder: Path) -> None:
@@ -159,6 +143,7 @@ def _export_whole(engine: Engine, target: LlamaForCausalLM, job: Job, folder: Pa
 
 
 def _export(engine: Engine, target: LlamaForCausalLM, job: Job, folder: Path) -> None:
-    export_weights(engine, target, folder)
+    weights = target_weights(engine)
     if engine.is_main:
+        write_model(weights, target, folder)
         save_tokenizer(job.tokenizer, folder, job.model.context)

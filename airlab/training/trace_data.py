@@ -12,8 +12,9 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,9 @@ from airlab.randomness import derive_seed
 from airlab.text.trace_tokens import TraceTokens
 from airlab.training.packing import NO_TARGET
 from airlab.training.weighted_loss import check_token_weights
+
+if TYPE_CHECKING:
+    from airlab.training.teacher import TeacherTable
 
 TOKENS = "tokens.bin"
 WEIGHTS = "weights.bin"
@@ -45,6 +49,11 @@ INDEX_SCHEMA = pa.schema(
 
 _OPEN = 16
 """Sequences that a trace may still be put into: more would tie long traces to short ones of far away."""
+
+
+def vocabulary_digest(tokenizer: Any) -> str:
+    """sha-256 of all tokens with their numbers: numbers mean the same where it is the same."""
+    return hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
 
 
 def closing_tokens(tokenizer: Any, closing: np.ndarray) -> np.ndarray:
@@ -88,12 +97,14 @@ def token_weights(
 class TraceData:
     """What `BuildTraining` left, opened; arrays stay on disk.
 
-    `offsets` and `lengths` are int64 [traces]; a trace's tokens are `tokens[offset : offset + length]`.
+    `offsets`, `lengths` and `n_predicted` are int64 [traces].
     """
 
     unit_ids: tuple[str, ...]
     offsets: np.ndarray
     lengths: np.ndarray
+    n_predicted: np.ndarray
+    """A trace's last tokens, those that weigh nothing among them."""
     tokens: np.ndarray
     weights: np.ndarray
     """With which each token is predicted; zero in prompts."""
@@ -101,6 +112,8 @@ class TraceData:
     """No trace is longer."""
     sha256: str
     """Of tokens, weights and lengths: what a resumed training run must find again."""
+    vocabulary: str
+    """Of the tokenizer, see `vocabulary_digest`."""
 
     @classmethod
     def open(cls, folder: Path) -> "TraceData":
@@ -114,11 +127,18 @@ class TraceData:
             unit_ids=tuple(index["unit_id"].to_pylist()),
             offsets=index["offset"].to_numpy(),
             lengths=index["n_tokens"].to_numpy(),
+            n_predicted=index["n_predicted"].to_numpy(),
             tokens=tokens,
             weights=weights,
             context=facts["context"],
             sha256=facts["sha256"],
+            vocabulary=facts["vocabulary"],
         )
+
+    def ids(self, trace: int) -> np.ndarray:
+        """A trace's tokens, int32 [its length]."""
+        ids: np.ndarray = self.tokens[self.offsets[trace] : self.offsets[trace] + self.lengths[trace]]
+        return ids
 
 
 class TraceDataWriter:
@@ -186,9 +206,17 @@ class PackedTraces:
     is filled up with empty sequences, so that every trace is trained on equally often.
     """
 
-    def __init__(self, data: TraceData, epochs: int, batch_sequences: int, seed: int) -> None:
+    def __init__(
+        self,
+        data: TraceData,
+        epochs: int,
+        batch_sequences: int,
+        seed: int,
+        teacher: "TeacherTable | None" = None,
+    ) -> None:
         self.context = data.context
         self._data = data
+        self._teacher = teacher
         self._members: list[list[int]] = []
         for epoch in range(epochs):
             order = sorted(
@@ -198,6 +226,8 @@ class PackedTraces:
             self._members += pack(data.lengths, order, self.context)
         self._members += [[]] * (-len(self._members) % batch_sequences)
         self.n_sequences = len(self._members)
+        n_tokens = [int(data.lengths[traces].sum()) for traces in self._members]
+        self._n_tokens = [0, *accumulate(n_tokens)]
         weight = [
             math.fsum(data.weights[offset + 1 : offset + length].tolist())
             for offset, length in zip(data.offsets.tolist(), data.lengths.tolist(), strict=True)
@@ -206,6 +236,9 @@ class PackedTraces:
 
     def tensors(self, sequences: np.ndarray) -> tuple[torch.Tensor, ...]:
         """Input ids, positions, labels (int64) and weights (float32), each [sequences, longest of them].
+
+        With a teacher also its tokens (int64) and log-probabilities (float32) of what each position predicts,
+        [sequences, longest, k] and [sequences, longest, k + 1].
 
         `labels` are what each position predicts, NO_TARGET where that weighs nothing; `weights` are theirs.
         What follows the last trace of a sequence is one more document, of which nothing is predicted.
@@ -227,8 +260,28 @@ class PackedTraces:
                 at += length
             positions[row, at:] = np.arange(width - at)
         labels[weights == 0] = NO_TARGET
-        return tuple(torch.from_numpy(values) for values in (ids, positions, labels, weights))
+        taught = () if self._teacher is None else self._taught(self._teacher, members, width)
+        return tuple(torch.from_numpy(values) for values in (ids, positions, labels, weights, *taught))
+
+    def _taught(
+        self, teacher: "TeacherTable", members: list[list[int]], width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        top_k = teacher.tokens.shape[1]
+        tokens = np.zeros((len(members), width, top_k), dtype=np.int64)
+        log_probs = np.zeros((len(members), width, top_k + 1), dtype=np.float32)
+        for row, traces in enumerate(members):
+            end = -1  # the last token of a trace is predicted one position before it
+            for trace in traces:
+                end += int(self._data.lengths[trace])
+                n_predicted, first = int(self._data.n_predicted[trace]), int(teacher.first[trace])
+                at, of = slice(end - n_predicted, end), slice(first, first + n_predicted)
+                tokens[row, at], log_probs[row, at] = teacher.tokens[of], teacher.log_probs[of]
+        return tokens, log_probs
 
     def n_targets(self, first: int, last: int) -> float:
         """The sum of all weights in the sequences from `first` up to, not including, `last`."""
         return math.fsum(self._weight[first:last])
+
+    def n_tokens(self, first: int, last: int) -> int:
+        """Tokens of the traces in these sequences; what fills them up is none."""
+        return self._n_tokens[last] - self._n_tokens[first]

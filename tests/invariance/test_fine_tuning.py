@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from airlab.errors import UserError
+from airlab.models.load import load_tokenizer
 from airlab.schema.fine_tuning import FineTuning
 from airlab.schema.machine import Machine
 from airlab.stages.fine_tune import FineTune
@@ -126,15 +127,13 @@ def test_the_stage_leaves_a_model_that_can_be_loaded_and_scored(root: Path, tmp_
     assert Store(tmp_path).find(stage) == folder
 
 
-def test_data_of_another_tokenizer_are_refused(root: Path) -> None:
-    folder = root / "foreign"
-    folder.mkdir()
-    for path in (root / "plain").iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    tokens = np.fromfile(folder / "tokens.bin", "<i4")
-    tokens[0] = 5000
-    tokens.tofile(folder / "tokens.bin")
-    with pytest.raises(UserError, match="tokens up to number 5000"):
+def test_data_of_another_vocabulary_are_refused(root: Path) -> None:
+    other = model_folder(root / "other-words")
+    tokenizer = load_tokenizer(other)
+    tokenizer.add_tokens(["two"])
+    tokenizer.save_pretrained(other)
+    (root / "foreign").symlink_to(built(training(other), root / "store"))
+    with pytest.raises(UserError, match="another vocabulary"):
         fine_tune(a_job(root, "foreign-run", Machine(), "foreign"))
 
 
