@@ -102,6 +102,9 @@ def pretrain(job: Job) -> dict[str, object]:
         "vocabulary": encoder.vocabulary_size,
     }
     target = build_target(job.model, encoder.vocabulary_size, encoder.separator, job.seed)
+    if job.machine.device == "cuda":
+        # In place, so that weights keep their names. Every batch but a last, shorter one has the same shape.
+        target.model.compile(dynamic=False)
     n_steps = n_updates(packed.n_sequences, job.training)
     kept = () if job.halvings is None else exported_updates(n_steps, job.halvings)
 
