@@ -35,7 +35,7 @@ from airlab.store.store import Store
 PUBLISHED = "results"
 """Where tables go by default: what is committed, so only published configurations may write there."""
 
-ONLY_PLANNED = ("gpu_hours", "price", "planning")
+ONLY_PLANNED = ("gpu_hours", "price", "scripts", "planning")
 """Settings of `airlab plan` alone."""
 
 

@@ -1,5 +1,6 @@
-"""`airlab plan`: the stages of an experiment, what they take on GPUs, and what fits into so many hours."""
+"""`airlab plan`: stages, what they take on GPUs, what fits into so many hours, and job scripts."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from airlab.cli.bind import bind
 from airlab.cli.experiment import ONLY_PLANNED, open_plain
 from airlab.cli.outputs import open_store
 from airlab.cli.plan_costs import NOT_COUNTED, Planner, billions
+from airlab.cli.slurm import is_installed, run_script, write_script
 from airlab.errors import UserError
 from airlab.planning.assumptions import Assumptions
 from airlab.planning.costs import Cost, grouped, total
@@ -21,6 +23,7 @@ from airlab.planning.rates import read_measured
 from airlab.planning.scaling import fits
 from airlab.reporting.pages import Page, Section, print_page
 from airlab.schema.base import Frozen
+from airlab.schema.machine import Machine
 from airlab.stages.measure_losses import MeasureLosses
 from airlab.stages.pretrain import Pretrain
 from airlab.store.plan import Plan
@@ -35,10 +38,57 @@ class PlanCommand(Frozen):
     gpu_hours: PositiveFloat | None
     price: PositiveFloat | None
     """Of one GPU-hour."""
+    scripts: str | None
+    """Folder for the job scripts of a machine with Slurm; null prints them."""
     planning: Assumptions
 
 
 def plan(config: Mapping[str, Any]) -> None:
+    """Print the stages, what they take, and the script of a job that runs them where there is Slurm."""
+    show(config)
+    _, bound, command = open_plain(config)
+    given = [argument for argument in sys.argv[1:] if setting(argument) not in ONLY_PLANNED]
+    if has_scripts(config, command.machine):
+        print_script(config, bound.name, run_script(job_name(bound), command.machine, given))
+
+
+def has_scripts(config: Mapping[str, Any], machine: Machine) -> bool:
+    """Whether a plan ends with job scripts; a plan is shown even where they cannot be written.
+
+    Raises:
+        UserError: they are asked for, and the machine has no Slurm.
+    """
+    wanted = bind(PlanCommand, {key: config[key] for key in ONLY_PLANNED}).scripts is not None
+    if machine.slurm is None:
+        if wanted:
+            raise UserError("scripts are for machines with Slurm; add machine=slurm, or leave scripts out.")
+        return False
+    if not wanted and not is_installed():
+        print("Its job scripts are written by submitit: pip install 'airlab[slurm]'.")
+        return False
+    return True
+
+
+def print_script(config: Mapping[str, Any], name: str, script: str) -> None:
+    """Save or print a job's script."""
+    if config["scripts"] is None:
+        print(f"\n{script}")
+    else:
+        path = write_script(Path(config["scripts"]), name.replace("/", "-"), script)
+        print(f"written to {path}; submit it with sbatch")
+
+
+def job_name(bound: Any) -> str:
+    """What Slurm lists an experiment's jobs under."""
+    return f"airlab-{bound.name.rpartition('/')[2]}-{bound.scale}"
+
+
+def setting(override: str) -> str:
+    """The first word of a `key.inner=value` argument."""
+    return override.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0]
+
+
+def show(config: Mapping[str, Any]) -> None:
     """Print the stages, which of them are there, and on a machine with GPUs what the others take."""
     module, bound, command = open_plain(config)
     asked = bind(PlanCommand, {key: config[key] for key in ONLY_PLANNED})
@@ -168,6 +218,10 @@ def _foot(
         "While a checkpoint is written, every process gathers whole weights and moments. Training does not "
         "offer to compute layers again in the backward pass; that column says what an update would take.",
     ]
+    if assumed.hosts > 1:
+        lines.append(
+            f"Training starts its processes on one host today: {assumed.hosts} are what is planned with."
+        )
     if price is None:
         lines.append("price=NUMBER, of one GPU-hour, adds what it costs.")
     return tuple(lines)

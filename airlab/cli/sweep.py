@@ -21,12 +21,14 @@ from airlab.cli import experiment
 from airlab.cli.bind import to_plain
 from airlab.cli.jobs import Job, refuse_failures, run_jobs
 from airlab.cli.outputs import open_store
-from airlab.cli.plan import plan as print_plan
+from airlab.cli.plan import has_scripts, job_name, print_script, setting, show
+from airlab.cli.slurm import array_script
 from airlab.errors import UserError
 from airlab.progress import announce
 from airlab.reporting.pages import print_page, write_page
 from airlab.reporting.sweep import SweepJob, sweep_page
 from airlab.reporting.tables import IncompleteTable, Table
+from airlab.schema.machine import Machine
 from airlab.store.store import Store
 
 _HYDRAS_OWN = "multirun.yaml"
@@ -98,10 +100,27 @@ def each(verb: str, jobs: Sequence[Composed]) -> None:
 
 
 def plan(verb: str, jobs: Sequence[Composed]) -> None:
-    """Print the stages of every job."""
-    for job in _opened(jobs):
+    """Print the stages of every job, and the script of a job array where there is Slurm."""
+    opened = _opened(jobs)
+    for job in opened:
         print(job.title)
-        print_plan(job.composed.config)
+        show(job.composed.config)
+    first = opened[0]
+    if has_scripts(first.composed.config, first.machine):
+        if any(job.machine != first.machine for job in opened):
+            raise UserError("a job array is for one machine; do not sweep over it.")
+        scripts = {job.composed.number: _on_its_own(job) for job in opened}
+        name = job_name(first.bound)
+        print_script(first.composed.config, first.bound.name, array_script(name, first.machine, scripts))
+        folder = first.composed.sweep
+        print(f"then `airlab table -m` with the same overrides and folder={folder} writes the table over all")
+
+
+def _on_its_own(job: "_Opened") -> list[str]:
+    """Overrides with which `airlab run` does one job, and puts its results where the sweep would."""
+    told = [o for o in job.composed.overrides if setting(o) not in (*experiment.ONLY_PLANNED, "folder")]
+    own = {key: job.composed.config[key] for key in ("folder", "results")}
+    return [*(o for o in told if setting(o) != "results"), *(f"{key}={value}" for key, value in own.items())]
 
 
 def run(verb: str, jobs: Sequence[Composed]) -> None:
@@ -142,6 +161,7 @@ class _Opened:
     told: str
     module: ModuleType
     bound: Any
+    machine: Machine
     partial: bool
 
     @property
@@ -177,7 +197,8 @@ def _opened(jobs: Sequence[Composed]) -> list[_Opened]:
             raise UserError(f"{_name(job)} ({' '.join(job.overrides)}): {error}") from None
         # Partial is asked for of the table over all jobs; one that ends has its own table whole.
         own["partial"] = False
-        opened.append(_Opened(replace(job, config=own), told[job.number], module, bound, command.partial))
+        this = replace(job, config=own)
+        opened.append(_Opened(this, told[job.number], module, bound, command.machine, command.partial))
         place = (command.results, bound.name, bound.scale)
         if place in places:
             raise UserError(

@@ -2,9 +2,28 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from airlab.schema.base import Frozen
+
+
+class Slurm(Frozen):
+    """What a job asks a Slurm cluster for, on one host; null leaves it to the cluster."""
+
+    hours: PositiveFloat
+    """Longest time of a job; one that is stopped goes on when the same script is submitted again."""
+    cpus_per_process: PositiveInt = 8
+    memory_gb: PositiveInt | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    setup: tuple[str, ...] = ()
+    """Shell lines before the command: modules to load, an environment to enter."""
+    jobs_at_once: PositiveInt = 16
+    """Of a sweep."""
+    logs: str = "outputs/slurm"
+    """Folder of what jobs print; Slurm does not make it."""
 
 
 class Machine(Frozen):
@@ -26,3 +45,5 @@ class Machine(Frozen):
     """Training processes on this host; above one, training starts them through torchrun."""
     deepspeed_stage: Literal[0, 1, 2, 3] | None = None
     """ZeRO stage; null trains without DeepSpeed."""
+    slurm: Slurm | None = None
+    """How `airlab plan` writes job scripts for such machines; null for none."""
