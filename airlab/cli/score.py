@@ -28,7 +28,14 @@ from airlab.schema.machine import Machine
 from airlab.schema.models import ModelSource
 from airlab.schema.scoring import Scoring
 from airlab.schema.text import Columns, HubDataset
-from airlab.schema.traces import Aggregation, Rendering, Segmentation, TraceColumns, TraceSource
+from airlab.schema.traces import (
+    Aggregation,
+    NamedTraceColumns,
+    Rendering,
+    Segmentation,
+    TraceColumns,
+    TraceSource,
+)
 from airlab.scoring.influence import attention_influence
 from airlab.selection.aggregation import StepLosses, step_influence, sum_by_trace, trace_scores
 from airlab.stages.import_corpus import ImportCorpus
@@ -42,7 +49,7 @@ from airlab.store.plan import Plan
 from airlab.store.stage import Stage
 
 
-class Input(TraceColumns):
+class Input(NamedTraceColumns):
     """The user's documents or traces: a local file or folder, or a data set on a hub, and its columns."""
 
     path: str | None

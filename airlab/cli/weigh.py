@@ -58,7 +58,7 @@ def run(config: Mapping[str, Any]) -> None:
     write_output(output, lambda path: pq.write_table(found, path))
     print(
         f"{output}: {len(weights)} steps of {len(np.unique(trace))} traces, weights from {weights.min():.3g} "
-        f"to {weights.max():.3g}, {_mean(tokens, weights):.3g} a token"
+        f"to {weights.max():.3g}, on average {_mean(tokens, weights):.3g} a token"
     )
 
 

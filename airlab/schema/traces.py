@@ -18,7 +18,7 @@ CUES: tuple[str, ...] = (
 """Words that usually begin a new thought in English traces."""
 
 
-class TraceColumns(Frozen):
+class NamedTraceColumns(Frozen):
     """Which columns of the user's data hold what; null means: find it by its usual name.
 
     Three layouts are known: `messages` (a list of turns, the last assistant turn is the response), `pair`
@@ -60,6 +60,10 @@ class TraceColumns(Frozen):
 
 
 _OF_THINKING = ("prompt", "thinking", "response")
+
+
+class TraceColumns(NamedTraceColumns):
+    """The columns alone, as part of what is read."""
 
 
 class GeneratedTraces(Frozen):
