@@ -26,6 +26,7 @@ import lm_eval
 import transformers
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks.aime.utils import process_results as judge_last_boxed
 
 from airlab.errors import UserError
 from airlab.evaluation.records import Record
@@ -158,16 +159,22 @@ def evaluate_harness(
 
 
 def _benchmark(model: Any, manager: Any, task: HarnessTask, allow_code: bool, seed: int) -> list[Record]:
-    asked: Any = task.harness_name
+    _check_benchmark(model, task)
+    changed: dict[str, Any] = {}
+    # Given beside the task, these update its own settings; inside they would replace its stop words.
     generation: dict[str, Any] | None = None
     if task.sampling is not None:
-        # Given beside the task, these update its own settings; inside they would replace its stop words.
         generation = {
             "do_sample": True,
             "temperature": task.sampling.temperature,
             "top_p": task.sampling.top_p,
         }
-        asked = {"task": asked, "repeats": task.sampling.samples}
+        changed["repeats"] = task.sampling.samples
+    elif task.max_new_tokens is not None:
+        generation = {"do_sample": False, "max_gen_toks": task.max_new_tokens}
+    if task.judge == "last_boxed":
+        changed["process_results"] = judge_last_boxed
+    asked = {"task": task.harness_name, **changed} if changed else task.harness_name
     if allow_code:
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # the metric of HumanEval refuses to load without it
     results = lm_eval.simple_evaluate(
@@ -179,6 +186,7 @@ def _benchmark(model: Any, manager: Any, task: HarnessTask, allow_code: bool, se
         bootstrap_iters=0,
         log_samples=True,
         confirm_run_unsafe_code=allow_code,
+        apply_chat_template=task.chat,
     )
     records = []
     for member, samples in sorted(results["samples"].items()):
@@ -210,6 +218,20 @@ def _benchmark(model: Any, manager: Any, task: HarnessTask, allow_code: bool, se
                 )
             )
     return records
+
+
+def _check_benchmark(model: Any, task: HarnessTask) -> None:
+    """Raise `UserError` for what the harness would only find out at the first item, in its own words."""
+    if task.chat and not getattr(model.tokenizer, "chat_template", None):
+        raise UserError(
+            f"benchmark {task.name} is asked in a chat and the checkpoint's tokenizer has no chat template: "
+            "set chat to false, or evaluate a chat model"
+        )
+    if task.max_new_tokens is not None and task.max_new_tokens >= model.max_length:
+        raise UserError(
+            f"benchmark {task.name} allows answers of {task.max_new_tokens} tokens and the model's context "
+            f"is {model.max_length}: lower max_new_tokens"
+        )
 
 
 def _local_values(task: ListedTask, sample: dict[str, Any], model: Any) -> dict[str, float]:

@@ -209,6 +209,18 @@ class HarnessTask(Frozen):
     filter: str = "none"
     """lm-eval's answer filter, e.g. ``flexible-extract``."""
     sampling: Sampling | None = None
+    chat: bool = False
+    """Whether the question goes through the tokenizer's chat template."""
+    max_new_tokens: PositiveInt | None = None
+    """Tokens of a greedy answer; null leaves it to the benchmark."""
+    judge: Literal["own", "last_boxed"] = "own"
+    """`last_boxed`: the answer stands in the last ``\\boxed{}``, as the harness's AIME tasks judge."""
+
+    @model_validator(mode="after")
+    def _one_way_to_answer(self) -> "HarnessTask":
+        if self.sampling is not None and self.max_new_tokens is not None:
+            raise ValueError(f"{self.name}: max_new_tokens is for greedy answers; leave it or sampling out")
+        return self
 
 
 class HarnessSpec(Frozen):
