@@ -36,6 +36,12 @@ class Prompts:
         )
         return rendered.text[: rendered.end if given else rendered.start]
 
+    def unusable(self, messages: Sequence[Message]) -> str | None:
+        """Why these cannot be asked (see `airlab.text.trace_tokens.encode_traces`), or nothing."""
+        asked = Trace("asked", "", tuple(messages), _NOTHING_SAID)
+        (found,) = encode_traces(self.tokenizer, [asked], self.rendering, Segmentation(rule="whole"))
+        return found if isinstance(found, str) else None
+
     def ids(self, text: str) -> list[int]:
         """Tokens of a prompt."""
         ids, _ = self.divided(text, len(text))

@@ -7,14 +7,19 @@ every row draws from randomness of its own, so that what is drawn does not depen
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from safetensors import SafetensorError
+from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from airlab.errors import UserError
+from airlab.models.load import check_folder, load_tokenizer, weights_digest
 
 NAME = "airlab_decoding"
 """What a model's `attn_implementation` is while it writes on a CPU."""
@@ -38,6 +43,42 @@ class Written(NamedTuple):
 
 Choose = Callable[[int, np.ndarray], int]
 """From the number of a prompt and the logits (float32 [vocabulary]) after it to the next token."""
+
+
+def load_writer(folder: Path, *, device: str, dtype: torch.dtype) -> tuple[Any, Any, str]:
+    """A model that writes, its tokenizer, and a name for it by its weights.
+
+    Raises:
+        UserError: see `airlab.models.load.check_folder`; also when the architecture has no implementation.
+    """
+    check_folder(folder)
+    tokenizer = load_tokenizer(folder)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
+        )
+    except (KeyError, ValueError, OSError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return model.to(device).eval(), tokenizer, f"weights sha256:{weights_digest(folder)[:16]}"
+
+
+def sampled(randomness: Sequence[np.random.Generator], temperature: float, top_p: float) -> Choose:
+    """Tokens drawn by their probability, of the likeliest that together reach `top_p`.
+
+    Args:
+        randomness: of each prompt; a token takes one draw from it, whatever the other prompts are.
+    """
+
+    def choose(number: int, logits: np.ndarray) -> int:
+        scaled = (logits - logits.max()).astype(np.float64) / temperature
+        weights = np.exp(scaled)
+        order = np.argsort(-weights, kind="stable") if top_p < 1 else np.arange(len(weights))
+        reached = np.cumsum(weights[order])
+        last = int(np.searchsorted(reached, top_p * reached[-1]))
+        drawn = randomness[number].random() * reached[min(last, len(reached) - 1)]
+        return int(order[np.searchsorted(reached, drawn, side="right")])
+
+    return choose
 
 
 def decoding_attention(
