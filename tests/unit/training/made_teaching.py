@@ -6,7 +6,6 @@ from airlab.stages.cache_teacher import CacheTeacher
 from airlab.store.files import Files
 from airlab.store.stage import Stage
 from tests.unit.cli.model_folders import random_folder
-from tests.unit.training.made_training import training
 
 TOP_K = 5
 
