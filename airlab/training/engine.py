@@ -1,6 +1,6 @@
 """One process, data parallelism or DeepSpeed behind the same few calls."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -129,6 +129,15 @@ class Engine:
         from deepspeed.utils import safe_get_full_fp32_param
 
         return {name: safe_get_full_fp32_param(weight) for name, weight in self._trained}
+
+    def gathered(self) -> AbstractContextManager[Any]:
+        """All weights whole in every process, frozen ones too; what is changed inside is lost at the end."""
+        if self._zero_stage < 3:
+            return nullcontext()
+        from deepspeed.runtime.zero import GatheredParameters
+
+        gathered: AbstractContextManager[Any] = GatheredParameters(list(self._module.parameters()))
+        return gathered
 
     def moments(self) -> dict[str, dict[str, torch.Tensor]]:
         """AdamW's moments, whole, by moment and weight; every process must call it."""

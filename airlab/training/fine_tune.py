@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -22,6 +22,9 @@ from airlab.training.run import run_to_the_end
 from airlab.training.teacher import TeacherTable
 from airlab.training.trace_data import PackedTraces, TraceData, vocabulary_digest
 from airlab.training.weighted_loss import cross_entropies, weighted_loss
+
+if TYPE_CHECKING:
+    from airlab.training.adapters import Adapters
 
 _LENGTHS = (5, 11, 8)
 _TOLERANCE = 1e-3
@@ -140,10 +143,11 @@ def fine_tune(job: TuningJob) -> dict[str, object]:
             "The training data were built with another vocabulary than the model's: build them with this "
             "model's tokenizer."
         )
+    adapters = None
     if job.recipe.lora is not None:
-        from airlab.training.adapters import add_adapters
+        from airlab.training.adapters import Adapters
 
-        add_adapters(lm.model, job.recipe.lora, job.seed)
+        adapters = Adapters(lm.model, job.recipe.lora, job.seed)
     return run_to_the_end(
         module=WeightedSummedLoss(lm.model, job.recipe.distillation),
         packed=packed,
@@ -159,24 +163,20 @@ def fine_tune(job: TuningJob) -> dict[str, object]:
         },
         checkpoint_every_s=job.checkpoint_every_s,
         label="fine-tuning",
-        export=lambda engine: _export(engine, lm, job),
+        export=lambda engine: _export(engine, lm, adapters, job.output),
     )
 
 
-def _export(engine: Engine, lm: CausalLM, job: TuningJob) -> None:
+def _export(engine: Engine, lm: CausalLM, adapters: "Adapters | None", folder: Path) -> None:
     weights = target_weights(engine)
-    if not engine.is_main:
-        return
-    if job.recipe.lora is not None:
-        from airlab.training import adapters
-
-        # Merged into weights from the disk: the frozen ones in memory may be spread over processes.
-        lm = load_causal_lm(job.model)
-        config = adapters.add_adapters(lm.model, job.recipe.lora, job.seed)
-        adapters.write_adapter(config, weights, job.output / adapters.FOLDER)
-        weights = adapters.merged_weights(lm.model, weights)
-    write_model(weights, lm.model, job.output)
-    lm.tokenizer.save_pretrained(job.output)
+    if adapters is not None:
+        with engine.gathered():
+            if engine.is_main:
+                adapters.write(weights, folder)
+                weights = adapters.merged()
+    if engine.is_main:
+        write_model(weights, lm.model, folder)
+        lm.tokenizer.save_pretrained(folder)
 
 
 def _states(model: Any, input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
