@@ -174,12 +174,12 @@ def _benchmark(model: Any, manager: Any, task: HarnessTask, allow_code: bool, se
         generation = {"do_sample": False, "max_gen_toks": task.max_new_tokens}
     if task.judge == "last_boxed":
         changed["process_results"] = judge_last_boxed
-    asked = {"task": task.harness_name, **changed} if changed else task.harness_name
+    asked = _changed(manager, task.harness_name, changed) if changed else [task.harness_name]
     if allow_code:
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # the metric of HumanEval refuses to load without it
     results = lm_eval.simple_evaluate(
         model,
-        tasks=[asked],
+        tasks=asked,
         num_fewshot=task.shots,
         gen_kwargs=generation,
         task_manager=manager,
@@ -218,6 +218,18 @@ def _benchmark(model: Any, manager: Any, task: HarnessTask, allow_code: bool, se
                 )
             )
     return records
+
+
+def _changed(manager: Any, name: str, changes: dict[str, Any]) -> list[Any]:
+    """A benchmark's tasks with some settings changed.
+
+    Asked by a dictionary of a name and changes, this lm-eval knows nothing of the task but the changes.
+    """
+    tasks = list(manager.load([name])["tasks"].values())
+    for task in tasks:
+        for key, value in changes.items():
+            task.set_config(key=key, value=value)
+    return tasks
 
 
 def _check_benchmark(model: Any, task: HarnessTask) -> None:
