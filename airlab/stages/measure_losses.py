@@ -1,7 +1,7 @@
 """Measure every document's loss under the base model and the reference model: the LossTable."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,8 @@ from airlab.store.stage import Stage, Workdir
 from airlab.text.documents import SKIPPED_SCHEMA, cut_into_shards
 
 if TYPE_CHECKING:
+    from airlab.heads.mask import HeadMask
+    from airlab.models.load import CausalLM
     from airlab.scoring.losses import LossSums
     from airlab.text.tokens import Tokenized
 
@@ -41,6 +43,9 @@ SCHEMA = pa.schema(
 
 KINDS = {"skipped": SKIPPED_SCHEMA, "losses": SCHEMA}
 """The tables of a shard."""
+
+MeasureShard = Callable[[Sequence["Tokenized"], Callable[[float], None]], Mapping[str, pa.Table]]
+"""A shard's tables of its documents; told where to report progress."""
 
 _TOO_SHORT = "fewer than two tokens: nothing to predict"
 
@@ -78,19 +83,11 @@ class MeasureLosses(Stage):
         work.note(scored=len(scored), skipped=skipped, tokens=int(scored.sum()))
 
     def _measure(self, work: Workdir, machine: Machine, documents: Path) -> None:
-        from airlab.scoring.losses import measure_documents
         from airlab.text.tokens import tokenized_documents
 
         # Refuses what cannot be before the first document is read.
-        lm, mask = load_masked(work, machine, self.model, self.heads, self.masking, self.scoring)
+        lm, mask, measure = self.measuring(work, machine)
         work.note(masked_heads=[list(h) for h in mask.heads])
-        measure = partial(
-            measure_documents,
-            lm,
-            mask.reference(lm.device),
-            window_tokens=self.scoring.window_tokens,
-            tokens_per_batch=machine.tokens_per_batch,
-        )
         with pq.ParquetFile(documents) as file:
             measure_shards(
                 work,
@@ -98,8 +95,26 @@ class MeasureLosses(Stage):
                 cut_into_shards(file.metadata, machine.documents_per_shard),
                 "documents",
                 lambda shard: tokenized_documents(file, shard.groups, lm.tokenizer),
-                lambda parts, advance: _tables(parts, partial(measure, advance=advance)),
+                measure,
             )
+
+    def measuring(self, work: Workdir, machine: Machine) -> "tuple[CausalLM, HeadMask, MeasureShard]":
+        """The model, its masked heads, and what makes a shard's tables of its tokenized documents.
+
+        Raises:
+            UserError: as `load_masked` does.
+        """
+        from airlab.scoring.losses import measure_documents
+
+        lm, mask = load_masked(work, machine, self.model, self.heads, self.masking, self.scoring)
+        measure = partial(
+            measure_documents,
+            lm,
+            mask.reference(lm.device),
+            window_tokens=self.scoring.window_tokens,
+            tokens_per_batch=machine.tokens_per_batch,
+        )
+        return lm, mask, lambda parts, advance: _tables(parts, partial(measure, advance=advance))
 
 
 def _tables(

@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "stages": {"schema", "store", *DOMAIN},
     "cli": {"schema", "store", *DOMAIN, "stages"},
     "experiments": {"schema", "store", *DOMAIN, "stages"},
+    "pipelines": {"schema", "store", *DOMAIN, "stages"},
 }
 """Layer → layers it may import, besides itself and what may be imported anywhere."""
 

@@ -1,0 +1,204 @@
+"""Scoring through datatrove: the number of workers changes no byte, and a death costs a shard."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from airlab.errors import UserError
+from airlab.schema.heads import Masking
+from airlab.schema.machine import Machine
+from airlab.schema.scoring import Scoring
+from airlab.schema.text import Columns
+from airlab.stages.import_corpus import ImportCorpus
+from airlab.stages.measure_losses import MeasureLosses
+from airlab.store.files import Files
+from airlab.store.plan import Plan
+from airlab.store.store import Store
+from tests.unit.cli.conftest import documents, write_jsonl
+from tests.unit.cli.model_folders import random_folder
+
+pytest.importorskip("datatrove")
+
+from datatrove.data import Document
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.base import PipelineStep
+
+from airlab.pipelines import shards as module
+from airlab.pipelines.documents import ScoreDocuments
+from airlab.pipelines.shards import MeasureShards
+
+MACHINE = Machine(documents_per_shard=256)
+COUNT = 1100  # five shards
+SHORT = (3, 700)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> MeasureLosses:
+    folder = tmp_path_factory.mktemp("given")
+    rows = documents(COUNT)
+    for number in SHORT:
+        rows[number] |= {"text": "x"}
+    (folder / "heads.json").write_text("[[1, 2]]")
+    corpus = ImportCorpus.of_path(
+        write_jsonl(folder / "docs.jsonl", rows),
+        Columns(text=None, id=None, domain=None, default_domain="all"),
+    )
+    model, heads = Files.of(random_folder(folder / "model")), Files.of(folder / "heads.json")
+    return MeasureLosses(model, heads, Masking(), corpus, Scoring())
+
+
+@pytest.fixture(scope="module")
+def alone(stage: MeasureLosses, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of the stage as it runs by itself."""
+    store = Store(tmp_path_factory.mktemp("alone"))
+    Plan(store, [stage]).run(MACHINE)
+    return store.folder(stage)
+
+
+@pytest.fixture
+def store(stage: MeasureLosses, tmp_path: Path) -> Store:
+    """A store with the corpus, and no losses."""
+    store = Store(tmp_path / "store")
+    Plan(store, [stage.corpus]).run(MACHINE)
+    return store
+
+
+def run(step: PipelineStep, logs: Path, *, tasks: int, workers: int) -> None:
+    LocalPipelineExecutor([step], tasks, workers, str(logs), start_method="fork").run()
+
+
+def shards(store: Store, stage: MeasureLosses) -> dict[str, int]:
+    """Saved shards of losses, and when each was saved."""
+    return {path.name: path.stat().st_mtime_ns for path in store.part(stage).glob("shards/losses-*")}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_any_number_of_workers_leaves_the_same_bytes(
+    stage: MeasureLosses, alone: Path, store: Store, tmp_path: Path, workers: int
+) -> None:
+    run(MeasureShards(stage, store.root, MACHINE), tmp_path / "logs", tasks=5, workers=workers)
+    saved = shards(store, stage)
+    assert len(saved) == 5
+    Plan(store, [stage]).run(MACHINE)
+    for name in ("losses.parquet", "skipped.parquet"):
+        assert (store.folder(stage) / name).read_bytes() == (alone / name).read_bytes()
+    record, expected = store.record(stage), Store(alone.parents[1]).record(stage)
+    assert record is not None and expected is not None and record.notes == expected.notes
+
+
+def test_tasks_that_are_not_as_many_as_shards_measure_each_once(
+    stage: MeasureLosses, alone: Path, store: Store, tmp_path: Path
+) -> None:
+    step = MeasureShards(stage, store.root, MACHINE)
+    run(step, tmp_path / "logs", tasks=2, workers=1)
+    assert len(shards(store, stage)) == 5
+    run(step, tmp_path / "other logs", tasks=7, workers=1)  # nothing is left for these
+    before = shards(store, stage)
+    run(step, tmp_path / "more logs", tasks=1, workers=1)
+    assert shards(store, stage) == before
+
+
+def in_a_process_that_may_die(call: Callable[[], object]) -> int:
+    process = multiprocessing.get_context("fork").Process(target=call)
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def dying_at(shard: int) -> Any:
+    """A `written` that kills its process in the middle of saving so many shards of losses."""
+    real, done = module.written, 0
+
+    def written(path: Path) -> Any:
+        nonlocal done
+        done += path.name.startswith("losses")
+        if done == shard and path.name.startswith("losses"):
+            path.with_name(".writing-" + path.name).write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(path)
+
+    return written
+
+
+def test_a_worker_that_is_killed_twice_costs_two_shards_and_no_byte(
+    stage: MeasureLosses, alone: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each death leaves what was saved before it, and the next attempt goes on there."""
+    step = MeasureShards(stage, store.root, MACHINE)
+    kept: dict[str, int] = {}
+    for expected in (1, 2):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "written", dying_at(2))
+            code = in_a_process_that_may_die(step.run)  # as an executor's worker calls it
+        assert code == -signal.SIGKILL
+        found = shards(store, stage)
+        assert len(found) == expected and kept.items() <= found.items()
+        kept = found
+    run(step, tmp_path / "logs", tasks=1, workers=1)
+    found = shards(store, stage)
+    assert len(found) == 5 and kept.items() <= found.items()
+    Plan(store, [stage]).run(MACHINE)
+    assert (store.folder(stage) / "losses.parquet").read_bytes() == (alone / "losses.parquet").read_bytes()
+
+
+def test_a_task_that_is_never_tried_again_is_done_by_the_stage(
+    stage: MeasureLosses, alone: Path, store: Store
+) -> None:
+    MeasureShards(stage, store.root, MACHINE).run(rank=1, world_size=3)
+    assert len(shards(store, stage)) == 2
+    Plan(store, [stage]).run(MACHINE)
+    assert (store.folder(stage) / "losses.parquet").read_bytes() == (alone / "losses.parquet").read_bytes()
+
+
+def test_a_finished_table_is_not_measured_again(stage: MeasureLosses, alone: Path) -> None:
+    MeasureShards(stage, alone.parents[1], MACHINE).run()
+    assert not Store(alone.parents[1]).part(stage).exists()
+
+
+def test_workers_refuse_to_start_before_the_corpus(stage: MeasureLosses, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="import_corpus is not there yet"):
+        MeasureShards(stage, tmp_path, MACHINE).run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def scored(stage: MeasureLosses, texts: list[str], **machine: int) -> list[Document]:
+    assert isinstance(stage.model, Files) and isinstance(stage.heads, Files)
+    step = ScoreDocuments(stage.model.path, stage.heads.path, machine=Machine(**machine))
+    given = [Document(text=text, id=f"d{n}", metadata={"n": n}) for n, text in enumerate(texts)]
+    found = list(step.run(iter(given)))
+    assert [d.id for d in found] == [d.id for d in given] and [d.metadata["n"] for d in found] == [
+        *range(len(texts))
+    ]
+    return found
+
+
+def test_documents_in_somebodys_pipeline_get_the_same_numbers(stage: MeasureLosses, alone: Path) -> None:
+    source = pq.read_table(Store(alone.parents[1]).folder(stage.corpus) / "documents.parquet")
+    losses = pq.read_table(alone / "losses.parquet").to_pylist()
+    found = scored(stage, source["text"].to_pylist()[:300], documents_per_shard=256)
+    kept = [document.metadata for document in found if document.metadata["n_tokens"]]
+    assert len(kept) == 299 and found[3].metadata == {
+        "n": 3, "n_tokens": 0, "loss_base": None, "loss_ref": None, "entropy": None,
+        "attention_influence": None,
+    }  # fmt: skip
+    for row, told in zip(losses, kept, strict=False):
+        assert told["n_tokens"] == row["n_tokens"]
+        base, reference = (row[f"loss_sum_{kind}"] for kind in ("base", "ref"))
+        np.testing.assert_allclose(told["attention_influence"], (reference - base) / base, rtol=1e-4)
+        np.testing.assert_allclose(told["loss_base"] * told["n_tokens"], base, rtol=1e-6)
+        np.testing.assert_allclose(told["entropy"] * told["n_tokens"], row["entropy_sum_base"], rtol=1e-6)
+
+
+def test_a_task_without_documents_loads_no_model(
+    stage: MeasureLosses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airlab.pipelines.documents.load_masked", None)
+    assert scored(stage, []) == []
