@@ -105,6 +105,15 @@ def test_two_processes_train_like_one(root: Path, monkeypatch: pytest.MonkeyPatc
     assert one.keys() == two.keys()
 
 
+def test_curves_count_the_traces_tokens_and_no_padding(root: Path) -> None:
+    data = TraceData.open(root / "weighted")
+    packed = PackedTraces(data, RECIPE.epochs, BATCH, seed=0)
+    counted = curves(root / "whole")["tokens"]
+    assert counted[-1] == data.lengths.sum() * RECIPE.epochs < packed.n_sequences * packed.context
+    first = sum(int(data.lengths[traces].sum()) for traces in packed._members[:BATCH])
+    assert counted[0] == first
+
+
 def test_equal_weights_are_plain_fine_tuning_bit_for_bit_and_others_are_not(root: Path) -> None:
     machine = Machine(sequences_per_micro_batch=3)
     for name in ("uniform", "plain"):
