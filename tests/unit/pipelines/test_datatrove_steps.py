@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from tests.unit.cli.model_folders import random_folder
 pytest.importorskip("datatrove")
 
 from datatrove.data import Document
-from datatrove.executor import LocalPipelineExecutor
+from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
 from airlab.pipelines import shards as module
@@ -202,3 +203,45 @@ def test_a_task_without_documents_loads_no_model(
 ) -> None:
     monkeypatch.setattr("airlab.pipelines.documents.load_masked", None)
     assert scored(stage, []) == []
+
+
+SBATCH = """#!{python}
+import os, re, subprocess, sys
+script = sys.argv[-1]
+last = int(re.search(r"--array=0-(\\d+)", open(script).read())[1])
+for task in range(last + 1):
+    slurm = {{"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_JOB_ID": "7", "SLURM_NODELIST": "here",
+              "SLURM_PROCID": "0", "SLURM_NODEID": "0", "RUN_OFFSET": "0"}}
+    subprocess.run(["bash", script], env=os.environ | slurm, check=True, stdout=sys.stderr)
+print("Submitted batch job 7")
+"""
+"""A Slurm that does at once, here, what it is asked for."""
+
+
+def test_slurms_executor_leaves_the_same_bytes(
+    stage: MeasureLosses, alone: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """datatrove's own script, started by a stand-in for Slurm: steps and stages survive the way there."""
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    launch = f"exec {sys.executable} -m datatrove.tools.launch_pickled_pipeline"
+    commands = {
+        "sbatch": SBATCH.format(python=sys.executable),
+        "srun": '#!/bin/bash\nshift 3\nexec "$@"\n',  # srun -l -n 1 COMMAND
+        "scontrol": "#!/bin/bash\necho here\n",
+        "merge_stats": "#!/bin/bash\n",
+        "launch_pickled_pipeline": f'#!/bin/bash\n{launch} "$@"\n',
+    }
+    for name, text in commands.items():
+        (bin_folder / name).write_text(text)
+        (bin_folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    step = MeasureShards(stage, store.root, MACHINE)
+    SlurmPipelineExecutor(
+        [step], tasks=1, time="1:00:00", partition="any", logging_dir=str(tmp_path / "logs"),
+        slurm_logs_folder=str(tmp_path / "slurm"),
+    ).run()  # fmt: skip
+    assert len(shards(store, stage)) == 5
+    Plan(store, [stage]).run(MACHINE)
+    assert (store.folder(stage) / "losses.parquet").read_bytes() == (alone / "losses.parquet").read_bytes()
