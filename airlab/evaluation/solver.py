@@ -15,7 +15,6 @@ from lm_eval.models.huggingface import HFLM
 from airlab.errors import UserError
 from airlab.evaluation.prompts import Prompts
 from airlab.models.generate import generate
-from airlab.progress import progress
 from airlab.schema.traces import Rendering
 from airlab.text.traces import Message
 
@@ -58,15 +57,13 @@ class Solver(HFLM):
         (max_new_tokens,) = {request.args[1]["max_gen_toks"] for request in requests}
         asked = [self.tok_encode(context) for context in contexts]
         self._check(max(map(len, asked)) + max_new_tokens, f"with max_new_tokens={max_new_tokens}")
-        with progress("solving", "problems", len(asked)) as advance:
-            written = generate(
-                self.model,
-                asked,
-                ends=self.prompts.ends,
-                max_new_tokens=max_new_tokens,
-                batch_size=int(self.batch_size),
-                advance=advance,
-            )
+        written = generate(
+            self.model,
+            asked,
+            ends=self.prompts.ends,
+            max_new_tokens=max_new_tokens,
+            batch_size=int(self.batch_size),
+        )
         self.truncated |= {c for c, answer in zip(contexts, written, strict=True) if not answer.ended}
         return [self.tokenizer.decode(answer.ids, skip_special_tokens=True) for answer in written]
 
@@ -82,10 +79,8 @@ class Solver(HFLM):
             asked[(*context, *continuation)].add(len(continuation))
         self._check(max(map(len, asked)), "with its solution")
         found: dict[tuple[tuple[int, ...], int], tuple[float, bool]] = {}
-        with progress("reading solutions", "solutions", len(asked)) as advance:
-            for batch in self._batches(asked):
-                self._read(batch, asked, found)
-                advance(len(batch))
+        for batch in self._batches(asked):
+            self._read(batch, asked, found)
         return [found[(*context, *continuation), len(continuation)] for _t, context, continuation in requests]
 
     def _batches(self, asked: dict[tuple[int, ...], set[int]]) -> list[list[tuple[int, ...]]]:

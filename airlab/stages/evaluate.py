@@ -25,7 +25,10 @@ def suite(work: Workdir, tasks: Tasks) -> Path | HarnessSpec:
         return work.input(tasks) / "tasks"
     from airlab.evaluation.hub import require_hub
 
-    require_hub()
+    if any(task.chat for task in tasks.tasks):
+        require_hub("evaluation=air-paper downloads its benchmarks", "use evaluation=worked")
+    else:
+        require_hub()
     return tasks
 
 

@@ -93,11 +93,16 @@ OPEN = {
 TRAINED = [("model", choice) for choice in ("trained", "trained-30m")]
 """Models that are trained on the command's corpus; `airlab score` has none and must be told."""
 
+OF_TRACES = [("evaluation", choice) for choice in ("worked", "worked-short", "worked-smoke")]
+"""Evaluations of models that were fine-tuned on traces; other experiments refuse them."""
+
 
 def given(root: str, group: str, choice: str) -> list[str]:
     """An example of what the user must say with a choice."""
     if root == "score" and (group, choice) in TRAINED:
         return ["+corpus@model.corpus=pool-smoke"]
+    if (group, choice) in OF_TRACES:
+        return ["experiment=air/main"]
     return OPEN.get((group, choice), [])
 
 

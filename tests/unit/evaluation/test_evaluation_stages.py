@@ -93,10 +93,15 @@ def test_a_pool_without_held_out_text_is_refused(store: Store) -> None:
         Plan(store, [BuildTasks(FakePool(heldout=False), SPEC, seed=0)]).run(Machine())
 
 
-def test_the_harness_suite_is_refused_without_a_hub(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("chat", "instead"), [(False, "use evaluation=local"), (True, "use evaluation=worked")]
+)
+def test_the_harness_suite_is_refused_without_a_hub(
+    store: Store, monkeypatch: pytest.MonkeyPatch, chat: bool, instead: str
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    suite = HarnessSpec(tasks=(HarnessTask(name="ARC-E", harness_name="arc_easy", shots=5, metric="acc"),))
-    stage = Evaluate(FakePretrain(), suite, seed=0)
-    with pytest.raises(UserError, match="use evaluation=local"):
+    task = HarnessTask(name="ARC-E", harness_name="arc_easy", shots=5, metric="acc", chat=chat)
+    stage = Evaluate(FakePretrain(), HarnessSpec(tasks=(task,)), seed=0)
+    with pytest.raises(UserError, match=instead):
         Plan(store, [stage]).run(Machine())
     assert store.find(stage) is None

@@ -53,7 +53,7 @@ def written(
 
 def enough(model: Path, root: Path, **changes: Any) -> tuple[list[Trace], dict[str, str]]:
     """Answers of which some end: a random model ends seldom, so it is given many tries."""
-    return written(stage(model, SAMPLED.model_copy(update={"samples": 40, **changes})), root)
+    return written(stage(model, SAMPLED.model_copy(update={"samples": 16, **changes})), root)
 
 
 def test_answers_stand_where_the_datas_own_stood(model: Path, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_answers_stand_where_the_datas_own_stood(model: Path, tmp_path: Path) ->
     for trace in traces:
         name, _, number = trace.unit_id.partition("~")
         assert trace.messages == of[name].messages and trace.answer == of[name].answer
-        assert trace.domain == of[name].domain and 0 <= int(number) < 40
+        assert trace.domain == of[name].domain and 0 <= int(number) < 16
         assert trace.response == trace.response.strip() != "" and trace.source.startswith("weights sha256:")
         assert (trace.order, trace.step_kinds, trace.step_ends) == (None, None, None)
     assert len({(trace.prompt, trace.response) for trace in traces}) == len(traces)
@@ -77,14 +77,14 @@ def test_what_is_drawn_depends_on_the_seed_and_not_on_the_batch(model: Path, tmp
     for number, tokens in enumerate((1, 300)):
         machine = Machine(tokens_per_batch=tokens)
         again = written(
-            stage(model, SAMPLED.model_copy(update={"samples": 40})), tmp_path / f"batch-{number}", machine
+            stage(model, SAMPLED.model_copy(update={"samples": 16})), tmp_path / f"batch-{number}", machine
         )
         assert again == one
     assert enough(model, tmp_path / "seed", seed=1) != one
 
 
 def test_the_order_and_the_company_of_prompts_do_not_matter(model: Path) -> None:
-    asked = teacher.Teacher(model, Rendering(), SAMPLED.model_copy(update={"samples": 40}), Machine())
+    asked = teacher.Teacher(model, Rendering(), SAMPLED.model_copy(update={"samples": 16}), Machine())
     kept, _ = asked.answers(PROMPTS, lambda _: None)
     backwards, _ = asked.answers(PROMPTS[::-1], lambda _: None)
     alone = [trace for prompt in PROMPTS for trace in asked.answers([prompt], lambda _: None)[0]]
