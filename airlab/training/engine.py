@@ -50,7 +50,6 @@ class Engine:
                 f"{self.accelerator.num_processes} training processes run, {machine.processes} were asked for"
             )
         self._module = module
-        self._trained = trained_weights(module)
         plain = adamw(module, training)
         if resumed is not None and self._zero_stage == 0:
             for weight_name, weight in self._trained:
@@ -60,6 +59,10 @@ class Engine:
             _assert_deepspeed(self._wrapped, machine.deepspeed_stage)
         if resumed is not None and self._zero_stage > 0:
             self._restore_sharded(resumed)
+
+    @property
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        return trained_weights(self._module)
 
     @property
     def device(self) -> torch.device:
