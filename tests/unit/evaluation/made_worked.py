@@ -56,13 +56,22 @@ class MadeProblems(Stage):
     """What `BuildTraces` leaves."""
 
     VERSION: ClassVar[int] = 1
+    copies: int = 1
+    """Times that the pool has every problem."""
 
     def run(self, work: Workdir, machine: Machine) -> None:
         for split, traces in corpus().items():
             with work.writing(f"{split}.parquet") as path:
                 write_traces(path, traces)
         with work.writing("traces.parquet") as path:
-            write_traces(path, corpus()["heldout"])
+            write_traces(
+                path,
+                (
+                    trace._replace(unit_id=f"{copy}-{trace.unit_id}" if copy else trace.unit_id)
+                    for copy in range(self.copies)
+                    for trace in corpus()["heldout"]
+                ),
+            )
         with work.writing("problems.parquet") as path:
             rows = [{"unit_id": unit_id, "task": task} for unit_id, task in generators().items()]
             pq.write_table(pa.Table.from_pylist(rows), path)

@@ -161,15 +161,32 @@ def test_a_teacher_without_a_single_answer_to_keep_is_refused(model: Path, tmp_p
 def test_finished_shards_are_not_written_again(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, played: list[dict[str, Any]]
 ) -> None:
-    made = stage(model, Writing(max_new_tokens=20))
-    merge = WriteTraces._merge
-    monkeypatch.setattr(WriteTraces, "_merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    problems = MadeProblems(copies=25)  # 300 of them: two shards
+    made = WriteTraces(Files.of(model), problems, Rendering(), Writing(max_new_tokens=20))
+    generate = teacher.generate
+
+    def dies_in_the_second(*args: Any, **how: Any) -> Any:
+        if played:
+            raise KeyboardInterrupt
+        return generate(*args, **how)
+
+    def folder(name: str) -> Path:
+        store = Store(tmp_path / name)
+        Plan(store, [made]).run(Machine())
+        return store.folder(made)
+
+    monkeypatch.setattr(teacher, "generate", dies_in_the_second)
     with pytest.raises(KeyboardInterrupt):
-        written(made, tmp_path)
+        folder("stopped")
     assert len(played) == 1
-    monkeypatch.setattr(WriteTraces, "_merge", merge)
-    traces, _ = written(made, tmp_path)
-    assert len(played) == 1 and traces == written(made, tmp_path / "undisturbed")[0]
+    monkeypatch.setattr(teacher, "generate", generate)
+    stopped = folder("stopped")
+    assert len(played) == 2
+    undisturbed = folder("undisturbed")
+    assert len(played) == 4
+    for name in ("traces.parquet", "skipped.parquet", "manifest.json"):
+        assert (stopped / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert pq.read_metadata(stopped / "traces.parquet").num_rows == 25 * 4
 
 
 @pytest.mark.parametrize("wrong", [{"samples": 2}, {"top_p": 0.9}])
