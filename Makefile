@@ -10,7 +10,7 @@ export AIRLAB_CACHE ?= $(AIRLAB_STORE)/cache
 
 .PHONY: reproduce test setup check smoke plan tables verify report bench clean
 
-# EXPERIMENT=controls, ablations, heads, masking_check, evidence: what else is published
+# EXPERIMENT=controls, ablations, heads, masking_check, selector_size, evidence, air: what else is published
 reproduce: setup  ## run the experiment and print its table
 	$(BIN)/airlab run experiment=$(EXPERIMENT) scale=$(SCALE) machine=$(MACHINE)
 
@@ -23,7 +23,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
 		|| { echo "airlab needs Python 3.11 to 3.13; run make with PYTHON=python3.11, say" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,eval,offline,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,eval,offline,slurm,datatrove,dev]'
 	touch $@
 
 check: setup  ## formatting, lint and types

@@ -53,9 +53,10 @@ def _prepare_one(argument: str, sweep: bool, configs: Path) -> str:
 
 
 def _full_name(name: str, configs: Path) -> str:
-    """The experiment that a name means: its own, or the last part of a single one's."""
+    """The experiment that a name means: its own, a paper's main one, or the last part of a single one's."""
     known = _choices(configs, "experiment")
-    meant = [name] if name in known else [full for full in known if full.rpartition("/")[2] == name]
+    own = [full for full in (name, f"{name}/main") if full in known]
+    meant = own[:1] or [full for full in known if full.rpartition("/")[2] == name]
     if len(meant) == 1:
         return meant[0]
     if meant:

@@ -193,7 +193,7 @@ def runs(config: Config) -> tuple[Run, ...]:
         config.scoring,
         config.too_long,
     )
-    tasks = _tasks(config.evaluation, traces)
+    tasks = _tasks(config.evaluation, config.rendering, traces)
 
     def selection(name: str, seed: int) -> SelectUnits:
         scores = score_traces(losses, config.selectors[name], seed, config.aggregation, config.selectors)
@@ -238,9 +238,16 @@ def runs(config: Config) -> tuple[Run, ...]:
     )
 
 
-def _tasks(evaluation: WorkedTaskSpec | HarnessSpec, traces: Stage) -> BuildWorkedTasks | HarnessSpec:
+def _tasks(
+    evaluation: WorkedTaskSpec | HarnessSpec, rendering: Rendering, traces: Stage
+) -> BuildWorkedTasks | HarnessSpec:
     if isinstance(evaluation, HarnessSpec):
         return evaluation
+    if evaluation.rendering != rendering:
+        raise UserError(
+            "problems would be shown otherwise than traces are: give evaluation.rendering the values of "
+            "rendering."
+        )
     if not isinstance(traces, BuildTraces):
         raise UserError(
             "the worked tasks are held-out problems of the generated traces, and these traces are not "

@@ -49,6 +49,7 @@ def test_a_name_that_means_two_experiments_is_refused(tmp_path: Path) -> None:
         (tmp_path / "experiment" / folder / "main.yaml").touch()
     with pytest.raises(UserError, match="experiment=main may mean one/main or other/main"):
         prepare(["experiment=main"], tmp_path)
+    assert prepare(["experiment=one"], tmp_path) == prepare(["experiment=one/main"], tmp_path)
     assert prepare(["experiment=one/main"], tmp_path) == ["experiment=one/main"]
     assert prepare(["-m", "experiment=one/main,other/main"], tmp_path)[1] == "experiment=one/main,other/main"
 
