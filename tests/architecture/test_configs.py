@@ -58,6 +58,7 @@ GROUPS = {
     "detection": ("heads", "run"),
     "evaluation": ("run",),
     "experiment": ("run",),
+    "fine_tuning": ("run",),
     "machine": ("heads", "score", "run"),
     "masking": ("score", "run"),
     "mixture": ("run",),
@@ -79,6 +80,9 @@ GROUPS = {
 OWN_SIZE = "own_size"
 """The folder of what an experiment sets for itself with a corpus, EXPERIMENT/CORPUS: followed, not chosen."""
 
+OWN_TASKS = "own_tasks"
+"""The folder of how many items an experiment asks for, EXPERIMENT/CORPUS/EVALUATION: followed, not chosen."""
+
 PLANNING = "planning"
 """The folder of what `airlab plan` assumes at a scale: followed, not chosen."""
 
@@ -93,8 +97,8 @@ OPEN = {
 TRAINED = [("model", choice) for choice in ("trained", "trained-30m")]
 """Models that are trained on the command's corpus; `airlab score` has none and must be told."""
 
-OF_TRACES = [("evaluation", choice) for choice in ("worked", "worked-short", "worked-smoke")]
-"""Evaluations of models that were fine-tuned on traces; other experiments refuse them."""
+OF_TRACES = [("evaluation", "worked"), *(("fine_tuning", choice) for choice in ("lora", "paper", "small"))]
+"""How models are fine-tuned on traces, and evaluated. Other experiments refuse it, and scales change values."""
 
 
 def given(root: str, group: str, choice: str) -> list[str]:
@@ -156,12 +160,13 @@ def experiment(composed: Any, *overrides: str) -> tuple[Any, Any]:
 def test_no_file_is_forgotten() -> None:
     found = {p.relative_to(CONFIGS).with_suffix("").as_posix() for p in CONFIGS.rglob("*.yaml")}
     own = {f"{OWN_SIZE}/{name}/{corpus}" for name in EXPERIMENTS for corpus in choices("corpus")}
+    own |= {f"{OWN_TASKS}/{at.split('/', 1)[1]}/{tasks}" for at in own for tasks in choices("evaluation")}
     own |= {f"{PLANNING}/{scale}" for scale in choices("scale")}
     roots = {*ROOTS, "run", "plan", "quiet"}
     covered = {f"{group}/{choice}" for group, choice, _ in USES} | roots | (own & found)
     assert found == covered
     assert len(found) == sum(1 for p in CONFIGS.rglob("*") if p.is_file()) >= 45
-    assert {p.name for p in CONFIGS.iterdir() if p.is_dir()} == {*GROUPS, OWN_SIZE, PLANNING}
+    assert {p.name for p in CONFIGS.iterdir() if p.is_dir()} == {*GROUPS, OWN_SIZE, OWN_TASKS, PLANNING}
 
 
 @pytest.mark.parametrize("root", [*ROOTS, "run"])
@@ -196,7 +201,8 @@ def test_what_is_chosen_arrives(composed: Any) -> None:
             assert isinstance(config, dict) and config["corpus"]["kind"] == "pool"
             raw.pop("corpus", None)
         assert isinstance(config, dict)
-        if builds_on_another or (root == "run" and group in ("probes", "training")):
+        sized = group in ("probes", "training") or (group, choice) in OF_TRACES
+        if builds_on_another or (root == "run" and sized):
             assert set(raw) <= set(config)  # the scale changes values in them
         else:
             assert {k: v for k, v in config.items() if raw.get(k) not in ("???", None)} == {
