@@ -98,7 +98,7 @@ TRAINED = [("model", choice) for choice in ("trained", "trained-30m")]
 """Models that are trained on the command's corpus; `airlab score` has none and must be told."""
 
 OF_TRACES = [("evaluation", "worked"), *(("fine_tuning", choice) for choice in ("lora", "paper", "small"))]
-"""How models are fine-tuned on traces, and evaluated. Other experiments refuse it, and scales change values."""
+"""How models are fine-tuned on traces and evaluated; others refuse it, and scales change values."""
 
 
 def given(root: str, group: str, choice: str) -> list[str]:
