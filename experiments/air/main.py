@@ -220,10 +220,11 @@ def runs(config: Config) -> tuple[Run, ...]:
 
     def tuned(arm: Arm, seed: int) -> FineTune:
         recipe = config.fine_tuning.model_copy(update={"lora": arm.lora, "distillation": arm.distillation})
-        own, teacher = data(arm, seed), None
-        if arm.distillation is not None:
-            teacher = CacheTeacher(tuned(Arm(), config.seeds[0]), own, config.teacher_top_k)
-        return FineTune(model, own, recipe, seed, teacher)
+        teacher = None
+        if arm.distillation is not None:  # one table of the whole pool serves every selection of it
+            first = config.seeds[0]
+            teacher = CacheTeacher(tuned(Arm(), first), data(Arm(), first), config.teacher_top_k)
+        return FineTune(model, data(arm, seed), recipe, seed, teacher)
 
     def evaluated(checkpoint: Any, seed: int) -> Evaluate:
         return Evaluate(checkpoint, tasks, seed, config.evaluation_batch_size)
