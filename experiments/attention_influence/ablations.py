@@ -50,6 +50,7 @@ controls are in the store: both masks' passes and nine cells are theirs, too.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pyarrow.parquet as pq
@@ -191,7 +192,9 @@ def find(config: Grid, store: Store, *, partial: bool = False) -> Findings:
     """
     tables, holes = {}, []
     for name in _names(config):
-        spec, records = table_spec(setting(config, name)), cell_records(variant_cells(config, name), store)
+        # The title is the grid's: a setting of its own knows nothing of it.
+        spec = replace(table_spec(setting(config, name)), title=f"{config.TITLE}, scale {config.scale}")
+        records = cell_records(variant_cells(config, name), store)
         try:
             tables[name] = build_table(spec, records)
         except IncompleteTable:
@@ -206,7 +209,7 @@ def find(config: Grid, store: Store, *, partial: bool = False) -> Findings:
         ablations=[
             Ablation(
                 name=name,
-                change=" ".join(f"{k}={json.dumps(v)}" for k, v in config.variants.get(name, {}).items()),
+                change=" ".join(_told(*change) for change in config.variants.get(name, {}).items()),
                 ranking=rankings[name],
                 comparison=tables[name].comparisons[METHOD],
                 to_baseline=tables[name].against_baseline[METHOD],
@@ -221,6 +224,11 @@ def find(config: Grid, store: Store, *, partial: bool = False) -> Findings:
 def selections(config: Grid, store: Store) -> dict[str, Mapping[str, Any]]:
     """What each variant's arms took, at the first seed: documents and tokens by domain."""
     return {name: comparison.selections(setting(config, name), store) for name in _names(config)}
+
+
+def _told(key: str, value: JsonValue) -> str:
+    """A change in words; of a whole group, such as a model, only which kind it is."""
+    return f"{key}.kind={value['kind']}" if isinstance(value, dict) else f"{key}={json.dumps(value)}"
 
 
 def _names(config: Grid) -> tuple[str, ...]:

@@ -44,5 +44,6 @@ __all__ = ["Config", "cells", "find", "losses_stage", "parts", "selections", "ta
 class Config(Grid):
     """What `configs/experiment/attention_influence/selector_size.yaml` binds to."""
 
+    TITLE: ClassVar[str] = "AttentionInfluence, selector size, default setting"
     PAGE: ClassVar[str] = "Selector size"
     name: Literal["attention_influence/selector_size"]
