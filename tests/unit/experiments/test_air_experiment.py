@@ -171,7 +171,7 @@ class Finished:
 
 
 def test_a_planted_effect_is_found_and_the_base_stands_beside_every_seed(opened: Any, tmp_path: Path) -> None:
-    config = opened("scale=laptop")
+    config = opened("scale=laptop", "seeds=[0,1,2]")
     store: Any = Finished(tmp_path, config)
     table = air.find(config, store).table
     assert table is not None and list(table.spec.rows[0].variant) == list(air.BASE)
