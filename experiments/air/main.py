@@ -42,11 +42,11 @@ no table here. No arm, seed or column is dropped afterwards.
 
 The learning rate was chosen on `full_data` alone, with a seed that no table uses (docs/LOG.md).
 
-At laptop scale 120 traces, of which an arm trains on thirty, once, and ten updates; two seeds, from which nothing
-is claimed: it was three until the first cells had taken 85 seconds each, and that was decided before any of their
-values had been looked at. So this scale shows that everything runs, and no more; the question is for scale=h100.
-Time on two CPU cores: heads and three passes over the traces seven minutes, then a minute of training and forty
-seconds of evaluation a cell, 33 cells; in all about an hour, and 18 GB of checkpoints.
+At laptop scale 120 traces, of which an arm trains on thirty, once, and ten updates; two seeds, from which
+nothing is claimed: it was three until the first cells had taken 85 seconds each, and that was decided before
+any of their values had been looked at. So this scale shows that everything runs, and no more; the question
+is for scale=h100. Time on two CPU cores: heads and three passes over the traces seven minutes, then a minute
+of training and forty seconds of evaluation a cell, 33 cells; in all about an hour, and 18 GB of checkpoints.
 """
 
 from collections.abc import Mapping
