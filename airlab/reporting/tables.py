@@ -65,6 +65,20 @@ class Column:
     """What guessing scores, for accuracies."""
 
 
+_UNITS = {
+    "bits_per_byte": "bits/byte",
+    "answer_nats": "nats/byte of the answer",
+    "margin": "margin in nats/byte",
+    "exact_match": "share",
+}
+
+
+def column_label(task: str, metric: str) -> str:
+    """A task's metric in words, with its unit."""
+    words = task.removeprefix(f"{metric}_").replace("_", " ")
+    return f"{words}, {_UNITS.get(metric, metric)}"
+
+
 @dataclass(frozen=True)
 class TableSpec:
     """What a table shows, fixed before results exist."""

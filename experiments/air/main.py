@@ -59,7 +59,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny, model_
 from airlab.errors import UserError
 from airlab.evaluation.records import Record, read_records
 from airlab.reporting.findings import Findings
-from airlab.reporting.tables import Column, Row, TableSpec, build_table
+from airlab.reporting.tables import Column, Row, TableSpec, build_table, column_label
 from airlab.schema.base import Frozen
 from airlab.schema.corpus import Corpus
 from airlab.schema.evaluation import METRICS, HarnessSpec, TraceEvaluation, WorkedTaskSpec
@@ -88,7 +88,6 @@ from airlab.stages.select_units import SelectUnits
 from airlab.stages.weigh_steps import WeighSteps
 from airlab.store.stage import Stage
 from airlab.store.store import Store
-from experiments.attention_influence.comparison import column_label
 
 __all__ = ["Config", "find", "selections", "targets"]
 

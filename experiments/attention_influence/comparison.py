@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny, model_
 from airlab.errors import UserError
 from airlab.evaluation.records import Record, read_records
 from airlab.reporting.findings import Findings
-from airlab.reporting.tables import Column, Row, Table, TableSpec, build_table
+from airlab.reporting.tables import Column, Row, Table, TableSpec, build_table, column_label
 from airlab.schema.base import Frozen
 from airlab.schema.corpus import Corpus, PoolCorpus
 from airlab.schema.evaluation import METRICS, EvaluationSpec, HarnessSpec, PlannedTask, TaskSpec
@@ -41,13 +41,6 @@ from airlab.store.store import Store
 
 BASELINE = "full_pool"
 CONTROL = "random"
-_UNITS = {
-    "bits_per_byte": "bits/byte",
-    "answer_nats": "nats/byte of the answer",
-    "margin": "margin in nats/byte",
-}
-
-
 class Comparison(Frozen):
     """What the configuration of every such experiment holds."""
 
@@ -193,12 +186,6 @@ def table_spec(config: Comparison) -> TableSpec:
             f"and the mixture is {config.mixture.kind}.",
         ),
     )
-
-
-def column_label(task: str, metric: str) -> str:
-    """A task's metric in words, with its unit."""
-    words = task.removeprefix(f"{metric}_").replace("_", " ")
-    return f"{words}, {_UNITS.get(metric, metric)}"
 
 
 def _shown(task: PlannedTask) -> str:

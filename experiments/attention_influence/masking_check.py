@@ -56,7 +56,7 @@ from pydantic import Field, PositiveInt, model_validator
 from airlab.evaluation.records import Record, read_records
 from airlab.reporting.findings import Findings
 from airlab.reporting.masking import DRAWN, INTACT, RANDOM, RETRIEVAL, SAME_LAYER, Check, masking_page
-from airlab.reporting.tables import Column
+from airlab.reporting.tables import Column, column_label
 from airlab.schema.base import Frozen
 from airlab.schema.corpus import Corpus, PoolCorpus
 from airlab.schema.evaluation import (
@@ -81,7 +81,7 @@ from airlab.stages.inputs import corpus_stage, model_input
 from airlab.stages.masked_model import masked_heads
 from airlab.store.stage import Stage
 from airlab.store.store import Store
-from experiments.attention_influence.comparison import column_label, tasks_input
+from experiments.attention_influence.comparison import tasks_input
 
 __all__ = ["Config", "find", "selections", "targets"]
 
