@@ -41,6 +41,8 @@ from airlab.store.store import Store
 
 BASELINE = "full_pool"
 CONTROL = "random"
+
+
 class Comparison(Frozen):
     """What the configuration of every such experiment holds."""
 
