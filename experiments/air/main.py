@@ -144,15 +144,6 @@ class Config(Frozen):
     training: Training
     """Like mixture and target part of every experiment's configuration; nothing is pretrained here."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _only_generated_problems_have_sizes(cls, given: Any) -> Any:
-        """A scale says how many problems are generated; traces of any other kind come whole."""
-        traces = given.get("traces") if isinstance(given, dict) else None
-        if not isinstance(traces, dict) or traces.get("kind") == "generated":
-            return given
-        return given | {"traces": {name: value for name, value in traces.items() if name != "problems"}}
-
     @model_validator(mode="after")
     def _arms_are_comparable(self) -> Self:
         if CONTROL not in self.selectors:
