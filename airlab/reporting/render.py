@@ -211,7 +211,8 @@ def _compared_to(table: Table) -> tuple[str, ...]:
 
 def _difference_title(table: Table, to: str) -> str:
     items_only = ", intervals over items only" if table.n_runs == 1 else ""
-    return f"Difference to {_label(table, to)} at equal tokens{items_only}"
+    tokens = table.spec.baseline_at if to == table.spec.baseline else "at equal tokens"
+    return f"Difference to {_label(table, to)} {tokens}{items_only}"
 
 
 def _difference(table: Table, cell: Cell | None, to: str) -> Estimate | None:

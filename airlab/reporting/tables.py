@@ -91,6 +91,8 @@ class TableSpec:
     """The variant that differences are taken to (equal tokens, same seeds and items)."""
     baseline: str = "full_pool"
     """The variant whose between-item spread is the unit of the composite."""
+    baseline_at: str = "at equal tokens"
+    """How the baseline compares with the other arms, in the words of a heading."""
     level: float = 0.95
     resamples: int = 2000
     notes: tuple[str, ...] = ()

@@ -272,7 +272,7 @@ def table_spec(config: Config) -> TableSpec:
     times = 1 / config.selecting.share
     unit = "traces" if config.selecting.unit == "documents" else "response tokens"
     scope = "domain by domain" if config.selecting.scope == "domain" else "all domains together"
-    labels = {BASE: "base, untrained", FULL_DATA: f"full data, {times:.3g} times the tokens"}
+    labels = {BASE: "base, untrained"}
     return TableSpec(
         title=f"AIR, main comparison, scale {config.scale}",
         rows=tuple(Row(arm, labels.get(arm, arm.replace("_", " "))) for arm in (BASE, *config.all_arms())),
@@ -289,10 +289,12 @@ def table_spec(config: Config) -> TableSpec:
         seeds=config.seeds,
         reference=CONTROL,
         baseline=FULL_DATA,
+        baseline_at=f"at {times:.3g} times the tokens",
         notes=(
             f"Selectors take {config.selecting.share:.0%} of the pool's {unit}, {scope}; every arm goes "
-            f"{config.fine_tuning.epochs} times through what it has. What is weighted, distilled or tuned by "
-            "adapters are the traces of random, unless it says otherwise.",
+            f"{config.fine_tuning.epochs} times through what it has, so full data sees {times:.3g} times the "
+            "tokens. What is weighted, distilled or tuned by adapters are the traces of random, unless it says "
+            "otherwise.",
         ),
     )
 
