@@ -293,8 +293,8 @@ def table_spec(config: Config) -> TableSpec:
         notes=(
             f"Selectors take {config.selecting.share:.0%} of the pool's {unit}, {scope}; every arm goes "
             f"{config.fine_tuning.epochs} times through what it has, so full data sees {times:.3g} times the "
-            "tokens. What is weighted, distilled or tuned by adapters are the traces of random, unless it says "
-            "otherwise.",
+            "tokens. What is weighted, distilled or tuned by adapters are the traces of random, unless it "
+            "says otherwise.",
         ),
     )
 
