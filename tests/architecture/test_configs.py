@@ -71,7 +71,7 @@ GROUPS = {
     "selecting": ("run",),
     "selector": ("select", "weigh"),
     "target": ("run",),
-    "traces": ("score",),
+    "traces": ("score", "run"),
     "training": ("run",),
     "weights": ("weigh",),
 }
@@ -82,6 +82,9 @@ OWN_SIZE = "own_size"
 
 OWN_TASKS = "own_tasks"
 """The folder of how many items an experiment asks for, EXPERIMENT/CORPUS/EVALUATION: followed, not chosen."""
+
+OWN_TRACES = "own_traces"
+"""The folder of how many traces an experiment generates, EXPERIMENT/CORPUS/TRACES: followed, not chosen."""
 
 PLANNING = "planning"
 """The folder of what `airlab plan` assumes at a scale: followed, not chosen."""
@@ -105,8 +108,8 @@ def given(root: str, group: str, choice: str) -> list[str]:
     """An example of what the user must say with a choice."""
     if root == "score" and (group, choice) in TRAINED:
         return ["+corpus@model.corpus=pool-smoke"]
-    if (group, choice) in OF_TRACES:
-        return ["experiment=air/main"]
+    if (group, choice) in OF_TRACES or (root, group) == ("run", "traces"):
+        return ["experiment=air/main", *OPEN.get((group, choice), [])]
     return OPEN.get((group, choice), [])
 
 
@@ -160,13 +163,21 @@ def experiment(composed: Any, *overrides: str) -> tuple[Any, Any]:
 def test_no_file_is_forgotten() -> None:
     found = {p.relative_to(CONFIGS).with_suffix("").as_posix() for p in CONFIGS.rglob("*.yaml")}
     own = {f"{OWN_SIZE}/{name}/{corpus}" for name in EXPERIMENTS for corpus in choices("corpus")}
-    own |= {f"{OWN_TASKS}/{at.split('/', 1)[1]}/{tasks}" for at in own for tasks in choices("evaluation")}
+    places = [at.split("/", 1)[1] for at in own]
+    for folder, group in ((OWN_TASKS, "evaluation"), (OWN_TRACES, "traces")):
+        own |= {f"{folder}/{at}/{choice}" for at in places for choice in choices(group)}
     own |= {f"{PLANNING}/{scale}" for scale in choices("scale")}
     roots = {*ROOTS, "run", "plan", "quiet"}
     covered = {f"{group}/{choice}" for group, choice, _ in USES} | roots | (own & found)
     assert found == covered
     assert len(found) == sum(1 for p in CONFIGS.rglob("*") if p.is_file()) >= 45
-    assert {p.name for p in CONFIGS.iterdir() if p.is_dir()} == {*GROUPS, OWN_SIZE, OWN_TASKS, PLANNING}
+    assert {p.name for p in CONFIGS.iterdir() if p.is_dir()} == {
+        *GROUPS,
+        OWN_SIZE,
+        OWN_TASKS,
+        OWN_TRACES,
+        PLANNING,
+    }
 
 
 @pytest.mark.parametrize("root", [*ROOTS, "run"])
@@ -201,7 +212,7 @@ def test_what_is_chosen_arrives(composed: Any) -> None:
             assert isinstance(config, dict) and config["corpus"]["kind"] == "pool"
             raw.pop("corpus", None)
         assert isinstance(config, dict)
-        sized = group in ("probes", "training") or (group, choice) in OF_TRACES
+        sized = group in ("probes", "training", "traces") or (group, choice) in OF_TRACES
         if builds_on_another or (root == "run" and sized):
             assert set(raw) <= set(config)  # the scale changes values in them
         else:

@@ -131,9 +131,17 @@ def test_what_is_shown_must_be_what_was_learned(opened: Any) -> None:
         air.targets(opened("rendering.template=plain"))
 
 
-def test_own_traces_are_asked_benchmarks_and_no_generated_problems(opened: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "h100"])
+def test_own_traces_are_asked_benchmarks_and_no_generated_problems(
+    opened: Any, tmp_path: Path, scale: str
+) -> None:
     (tmp_path / "own.jsonl").write_text('{"prompt": "a b", "response": "c d"}\n')
-    own = ("scale=h100", "traces=local", f"traces.path={tmp_path / 'own.jsonl'}", "segmentation=blank_line")
+    own = (
+        f"scale={scale}",
+        "traces=local",
+        f"traces.path={tmp_path / 'own.jsonl'}",
+        "segmentation=blank_line",
+    )
     with pytest.raises(UserError, match="use evaluation=air-paper or traces=generated"):
         air.targets(opened(*own))
     asked = opened(*own, "evaluation=air-paper")
