@@ -14,7 +14,7 @@ export AIRLAB_CACHE ?= $(AIRLAB_STORE)/cache
 reproduce: setup  ## run the experiment and print its table
 	$(BIN)/airlab run experiment=$(EXPERIMENT) scale=$(SCALE) machine=$(MACHINE)
 
-test: setup  ## all tests, on two cores in about ten minutes
+test: setup  ## all tests, on two cores in 20 to 35 minutes
 	$(BIN)/python -m pytest
 
 setup: $(VENV)/installed  ## a virtual environment with the tested versions
