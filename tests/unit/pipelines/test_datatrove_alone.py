@@ -1,7 +1,7 @@
 """The tests of datatrove's steps, in a process of their own.
 
-datatrove's local executor is told to fork here, and a process whose threads compute must not: the children of one
-that has run the rest of the suite wait for ever.
+datatrove's local executor is told to fork here, and a process whose threads compute must not: the children of
+one that has run the rest of the suite wait for ever.
 """
 
 import os
