@@ -17,7 +17,7 @@ TESTS = Path(__file__).with_name("datatrove_steps.py")
 def test_steps_of_datatrove_in_a_process_without_threads() -> None:
     pytest.importorskip("datatrove")
     told = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS)],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(TESTS)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
