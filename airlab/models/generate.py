@@ -12,14 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, DynamicCache
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from airlab.errors import UserError
-from airlab.models.load import check_folder, load_tokenizer, weights_digest
+from airlab.models.load import load_model, weights_digest
 
 NAME = "airlab_decoding"
 """What a model's `attn_implementation` is while it writes on a CPU."""
@@ -49,17 +47,10 @@ def load_writer(folder: Path, *, device: str, dtype: torch.dtype) -> tuple[Any, 
     """A model that writes, its tokenizer, and a name for it by its weights.
 
     Raises:
-        UserError: see `airlab.models.load.check_folder`; also when the architecture has no implementation.
+        UserError: see `airlab.models.load.load_model`.
     """
-    check_folder(folder)
-    tokenizer = load_tokenizer(folder)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
-        )
-    except (KeyError, ValueError, OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return model.to(device).eval(), tokenizer, f"weights sha256:{weights_digest(folder)[:16]}"
+    model, tokenizer = load_model(folder, device=device, dtype=dtype)
+    return model, tokenizer, f"weights sha256:{weights_digest(folder)[:16]}"
 
 
 def sampled(randomness: Sequence[np.random.Generator], temperature: float, top_p: float) -> Choose:

@@ -92,28 +92,43 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_causal_lm(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> CausalLM:
-    """Load a model folder for scoring: evaluation mode, no gradients, see `wrap`.
+def from_safetensors(kind: Any, folder: Path, what: str, **settings: Any) -> tuple[Any, list[str]]:
+    """What an Auto class of transformers makes of a folder, and names of weights that its files lack, sorted.
+
+    Only safetensors on this disk are read, and no code of the folder's own is run.
+
+    Args:
+        kind: the Auto class.
+        what: the model in words.
 
     Raises:
         UserError: see `check_folder`; also when the architecture has no implementation.
     """
     check_folder(folder)
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = kind.from_pretrained(
             folder,
-            dtype=dtype,
             output_loading_info=True,
-            attn_implementation=attention.NAME,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            **settings,
         )
     except (KeyError, ValueError, OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-    if report["missing_keys"]:
+        raise UserError(f"the {what} in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return model, sorted(report["missing_keys"])
+
+
+def load_model(folder: Path, *, device: str, dtype: torch.dtype, **settings: Any) -> tuple[Any, Any]:
+    """A causal language model that is whole and its own tokenizer: evaluation mode, no gradients.
+
+    Raises:
+        UserError: see `from_safetensors`; also when weights are missing, or the tokenizer is another model's.
+    """
+    model, missing = from_safetensors(AutoModelForCausalLM, folder, "model", dtype=dtype, **settings)
+    if missing:
         raise UserError(
-            f"the model in {folder} cannot be used: its files lack {min(report['missing_keys'])}, which "
+            f"the model in {folder} cannot be used: its files lack {missing[0]}, which "
             "would be made up at random; download the model again."
         )
     tokenizer = load_tokenizer(folder)
@@ -124,7 +139,16 @@ def load_causal_lm(folder: Path, *, device: str = "cpu", dtype: torch.dtype = to
             f"the tokenizer in {folder} has tokens up to number {highest} and the model knows {rows}: "
             "they do not belong together; download the model again."
         )
-    model = model.to(device).eval().requires_grad_(False)
+    return model.to(device).eval().requires_grad_(False), tokenizer
+
+
+def load_causal_lm(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> CausalLM:
+    """Load a model folder for scoring, see `wrap`.
+
+    Raises:
+        UserError: see `load_model`.
+    """
+    model, tokenizer = load_model(folder, device=device, dtype=dtype, attn_implementation=attention.NAME)
     return wrap(model, tokenizer, digest=weights_digest(folder))
 
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification
 
 from airlab.errors import UserError
-from airlab.models.load import check_folder, load_tokenizer
+from airlab.models.load import from_safetensors, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -38,23 +37,12 @@ def load_classifier(
         UserError: the folder cannot be loaded safely, is no trained classifier, has no such output, or
             cannot read so many tokens.
     """
-    check_folder(folder)
-    try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            output_loading_info=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
-    except (KeyError, ValueError, OSError, RuntimeError, SafetensorError) as error:
+    model, missing = from_safetensors(
+        AutoModelForSequenceClassification, folder, "classifier", dtype=torch.float32
+    )
+    if missing:
         raise UserError(
-            f"the classifier in {folder} cannot be loaded: {str(error).splitlines()[0]}"
-        ) from error
-    if report["missing_keys"]:
-        raise UserError(
-            f"the model in {folder} is no trained classifier: its files lack {min(report['missing_keys'])}, "
+            f"the model in {folder} is no trained classifier: its files lack {missing[0]}, "
             "which would be made up at random; give a sequence-classification model."
         )
     outputs = model.config.num_labels

@@ -2,14 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from airlab.models.generate import NAME, Choose, Written, generate, sampled
+from airlab.errors import UserError
+from airlab.models.generate import NAME, Choose, Written, generate, load_writer, sampled
 from tests.conftest import FAMILIES, VOCABULARY, random_model
+from tests.unit.cli.model_folders import random_folder
 
 ENDS = frozenset({2, 5, 6, 7})
 MOST = 10
@@ -129,3 +132,11 @@ def test_tokens_are_drawn_by_their_probability(
         assert counts[token] / 4000 == pytest.approx(
             share, abs=4 * np.sqrt(share * (1 - share) / 4000) + 1e-9
         )
+
+
+def test_a_writer_whose_weights_are_not_all_there_is_refused(tmp_path: Path) -> None:
+    folder = random_folder(tmp_path / "model")
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"num_hidden_layers": 3', '"num_hidden_layers": 4'))
+    with pytest.raises(UserError, match=r"its files lack model\.layers\.3"):
+        load_writer(folder, device="cpu", dtype=torch.float32)
