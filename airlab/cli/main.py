@@ -90,7 +90,7 @@ VERBS = {
 }
 
 
-_FOLLOWED = {"own_size", "planning"}
+_FOLLOWED = {"own_size", "own_tasks", "own_traces", "planning"}
 """Groups that are chosen by what else is chosen, never by the user."""
 
 

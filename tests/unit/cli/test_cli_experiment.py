@@ -154,11 +154,14 @@ def test_a_lock_without_its_table(airlab: Airlab, results: Path) -> None:
     assert answer.code == 2 and "table.md" in answer.sentence
 
 
-@pytest.mark.parametrize("verb", ["heads", "score", "select", "plan", "run", "table", "verify", "report"])
+@pytest.mark.parametrize(
+    "verb", ["heads", "score", "select", "weigh", "plan", "run", "table", "verify", "report"]
+)
 def test_every_command_explains_itself(airlab: Airlab, verb: str) -> None:
     answer = airlab(verb, "--help")
     assert answer.code == 0 and answer.err == ""
-    assert "own_size" not in answer.out, "a group that is never chosen"
+    for followed in ("own_size", "own_tasks", "own_traces"):
+        assert followed not in answer.out, "a group that is never chosen"
     assert answer.out.startswith(f"airlab {verb}: ") and f"example: airlab {verb}" in answer.out
     usage = airlab()
     assert usage.code == 0 and f"  {verb} " in usage.out
