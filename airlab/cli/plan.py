@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 
 import airlab
 from airlab.cli.bind import bind
-from airlab.cli.experiment import ONLY_PLANNED, open_plain
+from airlab.cli.experiment import ONLY_PLANNED, RunCommand, open_plain
 from airlab.cli.outputs import open_store
 from airlab.cli.plan_costs import NOT_COUNTED, Planner, billions
 from airlab.cli.slurm import is_installed, run_script, write_script
@@ -45,8 +45,7 @@ class PlanCommand(Frozen):
 
 def plan(config: Mapping[str, Any]) -> None:
     """Print the stages, what they take, and the script of a job that runs them where there is Slurm."""
-    show(config)
-    _, bound, command = open_plain(config)
+    bound, command = show(config)
     given = [argument for argument in sys.argv[1:] if setting(argument) not in ONLY_PLANNED]
     if has_scripts(config, command.machine):
         print_script(config, bound.name, run_script(job_name(bound), command.machine, given))
@@ -88,8 +87,12 @@ def setting(override: str) -> str:
     return override.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0]
 
 
-def show(config: Mapping[str, Any]) -> None:
-    """Print the stages, which of them are there, and on a machine with GPUs what the others take."""
+def show(config: Mapping[str, Any]) -> tuple[Any, RunCommand]:
+    """Print the stages, which of them are there, and on a machine with GPUs what the others take.
+
+    Returns:
+        The experiment's bound configuration, and how to run it.
+    """
     module, bound, command = open_plain(config)
     asked = bind(PlanCommand, {key: config[key] for key in ONLY_PLANNED})
     store = open_store()
@@ -111,6 +114,7 @@ def show(config: Mapping[str, Any]) -> None:
         raise UserError("hours are planned for GPUs; choose a machine that has some, machine=gpu1, say.")
     needed = sum(row.needed for row in rows)
     print(f"{len(rows)} stages, {needed} to run, {len(rows) - needed} not")
+    return bound, command
 
 
 def rates_file() -> Path:
@@ -122,8 +126,9 @@ def rates_file() -> Path:
 
 def _page(planner: Planner, stages: Sequence[Stage], price: float | None) -> Page:
     """What the stages take together, and the memory of those that train."""
-    costs = grouped(map(planner.cost, stages))
-    names = dict.fromkeys(stage.name for stage in stages if planner.cost(stage).group == NOT_COUNTED)
+    each = [(stage, planner.cost(stage)) for stage in stages]
+    costs = grouped(cost for _, cost in each)
+    names = dict.fromkeys(stage.name for stage, cost in each if cost.group == NOT_COUNTED)
     headers = ["", "stages", "tokens", "FLOPs", "GPU-hours", "hours", "GPU GiB", "disk GB"]
     rows = [_row(cost, planner.gpus, price) for cost in costs]
     hours = total(cost.gpu_hours for cost in costs if cost.group != NOT_COUNTED)
@@ -139,7 +144,7 @@ def _page(planner: Planner, stages: Sequence[Stage], price: float | None) -> Pag
     if price is not None:
         headers.append("cost")
     sections = [Section("what it takes", tuple(headers), tuple(rows))]
-    targets = {planner.cost(s).group: s for s in stages if isinstance(s, Pretrain)}
+    targets = {cost.group: stage for stage, cost in each if isinstance(stage, Pretrain)}
     sections += [_memory(planner, group, target) for group, target in targets.items()]
     return Page("plan", _title(planner), tuple(sections), _foot(planner, stages, costs, names, price), (), ())
 
