@@ -57,16 +57,8 @@ from pydantic import Field, NonNegativeInt
 from airlab.reporting.evidence import NAME, Evidence, evidence_page
 from airlab.reporting.findings import Findings
 from airlab.reporting.tables import IncompleteTable
-from airlab.schema.base import Frozen
-from airlab.schema.corpus import Corpus
 from airlab.schema.evaluation import EvaluationSpec
-from airlab.schema.heads import Detection, Masking, Probes
-from airlab.schema.mixture import MixtureSpec
-from airlab.schema.models import ModelSource
-from airlab.schema.scoring import Scoring
-from airlab.schema.selection import Selecting
 from airlab.schema.traces import Rendering, Segmentation
-from airlab.schema.training import TargetModel, Training
 from airlab.schema.worked_problems import WorkedProblems
 from airlab.selection.known_steps import INFLUENCE, read_known
 from airlab.stages.build_traces import BuildTraces
@@ -77,33 +69,23 @@ from airlab.stages.masked_model import masked_heads
 from airlab.stages.measure_steps import MeasureSteps
 from airlab.store.stage import Stage
 from airlab.store.store import Store
+from experiments.base import Experiment
 
 __all__ = ["NAME", "Config", "find", "selections", "targets"]
 
 
-class Config(Frozen):
-    """What `configs/experiment/air/evidence.yaml` binds to."""
+class Config(Experiment):
+    """What `configs/experiment/air/evidence.yaml` binds to; nothing is selected or trained.
+
+    The corpus is where the probes' sentences come from.
+    """
 
     name: Literal["air/evidence"]
-    scale: str
-    corpus: Corpus = Field(discriminator="kind")
-    """Where the probes' sentences come from."""
-    model: ModelSource = Field(discriminator="kind")
-    probes: Probes
-    detection: Detection
-    masking: Masking
-    scoring: Scoring
     traces: WorkedProblems
     rendering: Rendering
     random_draws: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
     """Of other heads of the same layers, masked instead."""
-    selecting: Selecting
-    mixture: MixtureSpec
-    target: TargetModel
-    training: Training
     evaluation: EvaluationSpec
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
-    """From selecting on, part of every experiment's configuration; nothing here is selected or trained."""
 
 
 def targets(config: Config) -> dict[str, Stage]:

@@ -50,28 +50,20 @@ of training and forty seconds of evaluation a cell, 33 cells; in all about an ho
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 import pyarrow.parquet as pq
-from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, PositiveInt, SerializeAsAny, model_validator
 
 from airlab.errors import UserError
-from airlab.evaluation.records import Record, read_records
 from airlab.reporting.findings import Findings
 from airlab.reporting.tables import Column, Row, TableSpec, build_table, column_label
 from airlab.schema.base import Frozen
-from airlab.schema.corpus import Corpus
 from airlab.schema.evaluation import METRICS, HarnessSpec, TraceEvaluation, WorkedTaskSpec
 from airlab.schema.fine_tuning import Distillation, FineTuning, Lora
-from airlab.schema.heads import Detection, Masking, Probes
-from airlab.schema.mixture import MixtureSpec
-from airlab.schema.models import ModelSource
-from airlab.schema.scoring import Scoring
-from airlab.schema.selection import Selecting
 from airlab.schema.step_weights import StepWeights
 from airlab.schema.traces import Aggregation, Rendering, Segmentation, TraceSource
-from airlab.schema.training import TargetModel, Training
 from airlab.selection.selectors import make_selector
 from airlab.selection.selectors.base import SelectorBase
 from airlab.stages.build_traces import BuildTraces
@@ -88,6 +80,7 @@ from airlab.stages.select_units import SelectUnits
 from airlab.stages.weigh_steps import WeighSteps
 from airlab.store.stage import Stage
 from airlab.store.store import Store
+from experiments.base import Cell, Experiment, cell_records
 
 __all__ = ["Config", "find", "selections", "targets"]
 
@@ -110,26 +103,19 @@ class Arm(Frozen):
     """The teacher is the first seed's `full_data`."""
 
 
-class Config(Frozen):
-    """What `configs/experiment/air/main.yaml` binds to."""
+class Config(Experiment):
+    """What `configs/experiment/air/main.yaml` binds to; nothing is pretrained.
+
+    The corpus is where the probes' sentences come from; the model scores the traces, and is fine-tuned.
+    """
 
     name: Literal["air/main"]
-    scale: str
-    corpus: Corpus = Field(discriminator="kind")
-    """Where the probes' sentences come from."""
-    model: ModelSource = Field(discriminator="kind")
-    """Scores the traces, and is fine-tuned."""
-    probes: Probes
-    detection: Detection
-    masking: Masking
-    scoring: Scoring
     traces: TraceSource
     rendering: Rendering
     segmentation: Segmentation
     aggregation: Aggregation
     too_long: TooLong
     selectors: dict[str, Annotated[SerializeAsAny[SelectorBase], BeforeValidator(make_selector)]]
-    selecting: Selecting
     arms: dict[str, Arm | None]
     """By name, besides `base`, `full_data` and one plain arm for every selector; null leaves one out."""
     fine_tuning: FineTuning
@@ -137,12 +123,7 @@ class Config(Frozen):
     """Tokens of a training sequence, and of the longest trace."""
     teacher_top_k: PositiveInt
     evaluation: TraceEvaluation
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     evaluation_batch_size: PositiveInt
-    mixture: MixtureSpec
-    target: TargetModel
-    training: Training
-    """Like mixture and target part of every experiment's configuration; nothing is pretrained here."""
 
     @model_validator(mode="after")
     def _arms_are_comparable(self) -> Self:
@@ -167,20 +148,7 @@ class Config(Frozen):
         return {FULL_DATA: Arm(), **plain, **self.own_arms()}
 
 
-@dataclass(frozen=True)
-class Run:
-    """One evaluated model: an arm and a seed."""
-
-    arm: str
-    seed: int
-    evaluation: Evaluate
-
-    @property
-    def name(self) -> str:
-        return f"{self.arm}/seed-{self.seed}"
-
-
-def runs(config: Config) -> tuple[Run, ...]:
+def runs(config: Config) -> tuple[Cell, ...]:
     """Every arm and seed, the untrained model first.
 
     Raises:
@@ -235,9 +203,9 @@ def runs(config: Config) -> tuple[Run, ...]:
         return Evaluate(checkpoint, tasks, seed, config.evaluation_batch_size)
 
     return (
-        Run(BASE, config.seeds[0], evaluated(model, config.seeds[0])),
+        Cell(BASE, config.seeds[0], evaluated(model, config.seeds[0])),
         *(
-            Run(name, seed, evaluated(tuned(arm, seed), seed))
+            Cell(name, seed, evaluated(tuned(arm, seed), seed))
             for name, arm in config.all_arms().items()
             for seed in config.seeds
         ),
@@ -305,15 +273,9 @@ def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
     Raises:
         IncompleteTable: a run has no result and `partial` is off.
     """
-    records: dict[str, list[Record]] = {}
-    for run in runs(config):
-        folder = store.find(run.evaluation)
-        if folder is None:
-            continue
-        found = read_records(folder / "records.parquet")
-        if run.arm == BASE:  # nothing was drawn for it: it is the same model beside every seed
-            found = [replace(record, seed=seed) for seed in config.seeds for record in found]
-        records.setdefault(run.arm, []).extend(found)
+    records = cell_records(runs(config), store)
+    # Nothing was drawn for the base: it is the same model beside every seed.
+    records[BASE] = [replace(record, seed=seed) for seed in config.seeds for record in records.get(BASE, [])]
     return Findings(build_table(table_spec(config), records, partial=partial))
 
 
@@ -328,7 +290,7 @@ def selections(config: Config, store: Store) -> Mapping[str, Mapping[str, Any]]:
         if folder is not None:
             table = pq.read_table(folder / "index.parquet").group_by("domain")
             totals = table.aggregate([("n_predicted", "sum"), ("n_predicted", "count")]).sort_by("domain")
-            told[run.arm] = {
+            told[run.variant] = {
                 row["domain"]: {"traces": row["n_predicted_count"], "tokens": row["n_predicted_sum"]}
                 for row in totals.to_pylist()
             }

@@ -67,12 +67,12 @@ from experiments.attention_influence import comparison
 from experiments.attention_influence.comparison import (
     BASELINE,
     CONTROL,
-    Cell,
     Comparison,
-    cell_records,
     losses_stage,
+    selection_of,
     table_spec,
 )
+from experiments.base import Cell, cell_records
 
 __all__ = ["Config", "cells", "find", "losses_stage", "parts", "selections", "targets"]
 
@@ -238,7 +238,7 @@ def _names(config: Grid) -> tuple[str, ...]:
 def _ranking(config: Grid, name: str, store: Store) -> Ranking | None:
     """How a variant ranks and what it selects, at the first seed; the method draws nothing."""
     cell = next(c for c in variant_cells(config, name) if c.variant == METHOD)
-    selection = cell.selection
+    selection = selection_of(cell)
     assert isinstance(selection, SelectUnits)
     scores, chosen = store.find(selection.scores), store.find(selection)
     if scores is None or chosen is None:

@@ -3,26 +3,18 @@
 What every experiment on AttentionInfluence's selection shares; hypotheses and the choice of arms are its own.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 import pyarrow.parquet as pq
-from pydantic import BeforeValidator, Field, PositiveInt, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, PositiveInt, SerializeAsAny, model_validator
 
 from airlab.errors import UserError
-from airlab.evaluation.records import Record, read_records
 from airlab.reporting.findings import Findings
 from airlab.reporting.tables import Column, Row, Table, TableSpec, build_table, column_label
-from airlab.schema.base import Frozen
-from airlab.schema.corpus import Corpus, PoolCorpus
+from airlab.schema.corpus import PoolCorpus
 from airlab.schema.evaluation import METRICS, EvaluationSpec, HarnessSpec, PlannedTask, TaskSpec
-from airlab.schema.heads import Detection, Masking, Probes
-from airlab.schema.mixture import MixtureSpec
-from airlab.schema.models import ModelSource
-from airlab.schema.scoring import Scoring
-from airlab.schema.selection import Selecting
-from airlab.schema.training import TargetModel, Training
+from airlab.schema.training import TargetModel
 from airlab.selection.selectors import make_selector
 from airlab.selection.selectors.base import SelectorBase
 from airlab.stages.build_mixture import BuildMixture, TokenizeCorpus
@@ -38,30 +30,19 @@ from airlab.stages.select_units import SelectUnits
 from airlab.stages.train_tokenizer import TrainTokenizer
 from airlab.store.stage import Stage
 from airlab.store.store import Store
+from experiments.base import Cell, Experiment, cell_records
 
 BASELINE = "full_pool"
 CONTROL = "random"
 
 
-class Comparison(Frozen):
+class Comparison(Experiment):
     """What the configuration of every such experiment holds."""
 
     TITLE: ClassVar[str]
     """Of the table; the scale is added."""
-    scale: str
-    corpus: Corpus = Field(discriminator="kind")
-    model: ModelSource = Field(discriminator="kind")
-    probes: Probes
-    detection: Detection
-    masking: Masking
-    scoring: Scoring
     selectors: dict[str, Annotated[SerializeAsAny[SelectorBase], BeforeValidator(make_selector)]]
-    selecting: Selecting
-    mixture: MixtureSpec
-    target: TargetModel
-    training: Training
     evaluation: EvaluationSpec
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     evaluation_batch_size: PositiveInt
 
     @model_validator(mode="after")
@@ -71,26 +52,6 @@ class Comparison(Frozen):
         if BASELINE in self.selectors:
             raise ValueError(f"{BASELINE} is the arm without a selection and cannot be a selector's name")
         return self
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One target: an arm and a seed."""
-
-    variant: str
-    seed: int
-    evaluation: Evaluate
-
-    @property
-    def name(self) -> str:
-        return f"{self.variant}/seed-{self.seed}"
-
-    @property
-    def selection(self) -> Stage | None:
-        """What the target was trained on; None for the full pool."""
-        checkpoint = self.evaluation.checkpoint
-        assert isinstance(checkpoint, Pretrain) and isinstance(checkpoint.mixture, BuildMixture)
-        return checkpoint.mixture.selection
 
 
 def losses_stage(config: Comparison) -> MeasureLosses:
@@ -209,14 +170,11 @@ def tabulate(config: Comparison, store: Store, *, partial: bool = False) -> Tabl
     return build_table(table_spec(config), cell_records(cells(config), store), partial=partial)
 
 
-def cell_records(some: Iterable[Cell], store: Store) -> dict[str, list[Record]]:
-    """The records of finished cells, by arm."""
-    records: dict[str, list[Record]] = {}
-    for cell in some:
-        folder = store.find(cell.evaluation)
-        if folder is not None:
-            records.setdefault(cell.variant, []).extend(read_records(folder / "records.parquet"))
-    return records
+def selection_of(cell: Cell) -> Stage | None:
+    """What a cell's target was trained on; None for the full pool."""
+    checkpoint = cell.evaluation.checkpoint
+    assert isinstance(checkpoint, Pretrain) and isinstance(checkpoint.mixture, BuildMixture)
+    return checkpoint.mixture.selection
 
 
 def find(config: Comparison, store: Store, *, partial: bool = False) -> Findings:
@@ -232,9 +190,10 @@ def selections(config: Comparison, store: Store) -> Mapping[str, Mapping[str, An
     """What each selector took, at the first seed: documents and tokens by domain."""
     told: dict[str, Mapping[str, Any]] = {}
     for cell in cells(config):
-        if cell.selection is None or cell.variant in told:
+        selection = selection_of(cell)
+        if selection is None or cell.variant in told:
             continue
-        folder = store.find(cell.selection)
+        folder = store.find(selection)
         if folder is not None:
             table = (
                 pq.read_table(folder / "selection.parquet")

@@ -72,15 +72,10 @@ from airlab.reporting.heads import MappedMoment, Maps, Measured, Stability, maps
 from airlab.reporting.pages import Page
 from airlab.reporting.tables import IncompleteTable
 from airlab.schema.base import Frozen
-from airlab.schema.corpus import Corpus, PoolCorpus
+from airlab.schema.corpus import PoolCorpus
 from airlab.schema.evaluation import EvaluationSpec
-from airlab.schema.heads import Detection, Masking, Probes
-from airlab.schema.mixture import MixtureSpec
-from airlab.schema.models import ModelSource
-from airlab.schema.scoring import Scoring
-from airlab.schema.selection import Selecting
+from airlab.schema.heads import Probes
 from airlab.schema.text import Domain, PoolSpec
-from airlab.schema.training import TargetModel, Training
 from airlab.stages.build_mixture import BuildMixture, TokenizeCorpus
 from airlab.stages.build_pool import BuildPool
 from airlab.stages.detect_heads import DetectHeads, probe_results
@@ -91,6 +86,7 @@ from airlab.store.stage import Stage
 from airlab.store.store import Store
 from airlab.text.sentences import sentences
 from experiments.attention_influence.comparison import target_tokenizer
+from experiments.base import Experiment
 
 __all__ = ["Config", "find", "selections", "targets"]
 
@@ -112,25 +108,14 @@ class SentenceSource(Frozen):
     bytes: PositiveInt
 
 
-class Config(Frozen):
-    """What `configs/experiment/attention_influence/heads.yaml` binds to."""
+class Config(Experiment):
+    """What `configs/experiment/attention_influence/heads.yaml` binds to; nothing is scored or selected.
+
+    The masking's share of heads is the top that is compared.
+    """
 
     name: Literal["attention_influence/heads"]
-    scale: str
-    corpus: Corpus = Field(discriminator="kind")
-    model: ModelSource = Field(discriminator="kind")
-    probes: Probes
-    detection: Detection
-    masking: Masking
-    """Its share of heads is the top that is compared."""
-    mixture: MixtureSpec
-    target: TargetModel
-    training: Training
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
-    scoring: Scoring
-    selecting: Selecting
     evaluation: EvaluationSpec
-    """These three are part of every experiment's configuration; nothing here is scored or selected."""
     probe_seeds: tuple[int, ...]
     probe_tokens: tuple[PositiveInt, ...]
     plain_probes: PlainProbes

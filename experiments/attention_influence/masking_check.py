@@ -49,16 +49,15 @@ shares, 1.4. On one H100 a few minutes.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 
 from airlab.evaluation.records import Record, read_records
 from airlab.reporting.findings import Findings
 from airlab.reporting.masking import DRAWN, INTACT, RANDOM, RETRIEVAL, SAME_LAYER, Check, masking_page
 from airlab.reporting.tables import Column, column_label
-from airlab.schema.base import Frozen
-from airlab.schema.corpus import Corpus, PoolCorpus
+from airlab.schema.corpus import PoolCorpus
 from airlab.schema.evaluation import (
     METRICS,
     Choices,
@@ -68,12 +67,6 @@ from airlab.schema.evaluation import (
     PlannedTask,
     TaskSpec,
 )
-from airlab.schema.heads import Detection, Masking, Probes
-from airlab.schema.mixture import MixtureSpec
-from airlab.schema.models import ModelSource
-from airlab.schema.scoring import Scoring
-from airlab.schema.selection import Selecting
-from airlab.schema.training import TargetModel, Training
 from airlab.stages.control_heads import ControlHeads, RandomHeads
 from airlab.stages.detect_heads import DetectHeads
 from airlab.stages.evaluate_masked import EvaluateMasked
@@ -82,6 +75,7 @@ from airlab.stages.masked_model import masked_heads
 from airlab.store.stage import Stage
 from airlab.store.store import Store
 from experiments.attention_influence.comparison import tasks_input
+from experiments.base import Experiment
 
 __all__ = ["Config", "find", "selections", "targets"]
 
@@ -93,28 +87,15 @@ _COUNTED = ("bits_per_byte", "margin", "answer_nats")
 """A task's first of these is in the composite."""
 
 
-class Config(Frozen):
-    """What `configs/experiment/attention_influence/masking_check.yaml` binds to."""
+class Config(Experiment):
+    """What `configs/experiment/attention_influence/masking_check.yaml` binds to; nothing is trained."""
 
     TITLE: ClassVar[str] = "AttentionInfluence, masking check"
     name: Literal["attention_influence/masking_check"]
-    scale: str
-    corpus: Corpus = Field(discriminator="kind")
-    model: ModelSource = Field(discriminator="kind")
-    probes: Probes
-    detection: Detection
-    masking: Masking
     evaluation: EvaluationSpec
     evaluation_batch_size: PositiveInt
     draws: PositiveInt
     """Of each kind of random heads."""
-    scoring: Scoring
-    selecting: Selecting
-    mixture: MixtureSpec
-    target: TargetModel
-    training: Training
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
-    """From scoring on, part of every experiment's configuration; nothing here is scored or trained."""
 
     @model_validator(mode="after")
     def _tasks_can_be_built(self) -> Self:

@@ -26,6 +26,7 @@ from airlab.store.stage import Stage
 from airlab.store.store import Store
 from experiments.air import main as air
 from experiments.attention_influence import main as attention_influence
+from experiments.base import Cell
 
 
 @pytest.fixture(scope="module")
@@ -169,10 +170,10 @@ class Finished:
             write_records(folder / run.name / "records.parquet", records, {})
 
     @staticmethod
-    def value(run: air.Run, item: int) -> float:
+    def value(run: Cell, item: int) -> float:
         """Weighting by ranks is a tenth of a nat better than random, everywhere; nothing else differs."""
         noise = crc32(f"{run.name} {item}".encode()) / 2**32
-        return 1 + 0.1 * item + 0.01 * noise - 0.1 * (run.arm == "weighted_rank")
+        return 1 + 0.1 * item + 0.01 * noise - 0.1 * (run.variant == "weighted_rank")
 
     def find(self, stage: Stage) -> Path | None:
         return self._folders.get(fingerprint(stage)) if isinstance(stage, Evaluate) else None
