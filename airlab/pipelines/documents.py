@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from datatrove.pipeline.base import PipelineStep
 
-from airlab.errors import UserError
 from airlab.pipelines.inputs import reading, use_own_gpu
 from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
@@ -71,7 +70,7 @@ class ScoreDocuments(PipelineStep):
 
     def _score(self, lot: Sequence[Any], lm: Any, mask: Any) -> None:
         from airlab.scoring.influence import attention_influence
-        from airlab.scoring.losses import measure_documents
+        from airlab.scoring.losses import check_finite, measure_documents
         from airlab.text.tokens import encode_documents
 
         tokens = encode_documents(lm.tokenizer, [document.text for document in lot])
@@ -84,12 +83,7 @@ class ScoreDocuments(PipelineStep):
             tokens_per_batch=self.machine.tokens_per_batch,
         )
         columns = np.array([(found.base, found.reference, found.entropy) for found in sums]).reshape(-1, 3)
-        odd = np.flatnonzero(~np.isfinite(columns).all(axis=1))
-        if odd.size:
-            raise UserError(
-                f"document {lot[usable[odd[0]]].id} has a loss that is not a number; "
-                "use scoring.precision=float32 or another model."
-            )
+        check_finite(sums, lambda number: f"document {lot[usable[number]].id}")
         influence = attention_influence(columns[:, 0], columns[:, 1]).tolist()
         for document in lot:
             document.metadata |= {"n_tokens": 0, **dict.fromkeys(_NUMBERS)}

@@ -4,13 +4,15 @@ The only expensive thing in this project, so it keeps sums and counts from which
 be computed later.
 """
 
+import math
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from airlab.errors import UserError
 from airlab.models.load import CausalLM
 from airlab.models.packed import Reference, hidden_states
 from airlab.scoring.projection import position_losses
@@ -141,6 +143,23 @@ class LossSums:
     base: float
     reference: float
     entropy: float
+
+
+def check_finite(sums: Iterable[LossSums], name: Callable[[int], str]) -> None:
+    """Refuse losses that are not numbers.
+
+    Args:
+        name: what the losses with this number are of, in words.
+
+    Raises:
+        UserError: names the first.
+    """
+    for number, found in enumerate(sums):
+        if not math.isfinite(found.base + found.reference + found.entropy):
+            raise UserError(
+                f"{name(number)} has a loss that is not a number; use scoring.precision=float32 or another "
+                "model."
+            )
 
 
 def measure_documents(

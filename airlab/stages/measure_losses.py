@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from airlab.errors import UserError
 from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
 from airlab.schema.scoring import Scoring
@@ -121,6 +120,8 @@ def _tables(
     parts: Sequence["Tokenized"], measure: Callable[[Sequence[np.ndarray]], Sequence["LossSums"]]
 ) -> dict[str, pa.Table]:
     """What was measured of a shard's documents, and what was skipped."""
+    from airlab.scoring.losses import check_finite
+
     rows = pa.concat_tables([part.rows for part in parts])
     tokens = [ids for part in parts for ids in part.tokens]
     usable = pa.array([len(ids) > 1 for ids in tokens])
@@ -132,12 +133,7 @@ def _tables(
         "loss_sum_ref": [s.reference for s in sums],
         "entropy_sum_base": [s.entropy for s in sums],
     }
-    odd = np.flatnonzero(~np.isfinite(np.array([s.base + s.reference + s.entropy for s in sums])))
-    if odd.size:
-        raise UserError(
-            f"document {scored['unit_id'][int(odd[0])].as_py()} has a loss that is not a number; "
-            "use scoring.precision=float32 or another model."
-        )
+    check_finite(sums, lambda number: f"document {scored['unit_id'][number].as_py()}")
     unit_id, domain = scored["unit_id"], scored["domain"]
     losses = {"unit_id": unit_id, "parent_id": unit_id, "domain": domain, **measured}
     skipped = {

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -144,17 +143,15 @@ def _tables(
     measure: "Callable[[Sequence[TraceTokens]], Sequence[Sequence[LossSums]]]",
 ) -> dict[str, pa.Table]:
     """What was measured of a shard's traces, where their steps lie, and what was skipped."""
+    from airlab.scoring.losses import check_finite
+
     scored = [(trace, tokens) for trace, tokens in found if not isinstance(tokens, str)]
     skipped = [(t.unit_id, t.domain, tokens) for t, tokens in found if isinstance(tokens, str)]
     steps, losses = [], []
     for (trace, tokens), sums in zip(scored, measure([tokens for _, tokens in scored]), strict=True):
+        check_finite(sums, partial("step {1} of trace {0}".format, trace.unit_id))
         for number, (step, s) in enumerate(zip(tokens.steps, sums, strict=True)):
             unit_id = f"{trace.unit_id}#{number}"
-            if not np.isfinite(s.base + s.reference + s.entropy):
-                raise UserError(
-                    f"step {number} of trace {trace.unit_id} has a loss that is not a number; use "
-                    "scoring.precision=float32 or another model."
-                )
             steps.append((unit_id, trace.unit_id, number, *step))
             losses.append((unit_id, trace.unit_id, trace.domain, s.n_tokens, s.base, s.reference, s.entropy))
     rows: dict[str, Sequence[tuple[object, ...]]] = {"skipped": skipped, "steps": steps, "losses": losses}
