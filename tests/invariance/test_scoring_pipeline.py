@@ -12,13 +12,10 @@ from pydantic import ValidationError
 from airlab.errors import UserError
 from airlab.heads.mask import HeadMask
 from airlab.models.load import load_causal_lm
-from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
 from airlab.schema.scoring import Scoring
-from airlab.schema.text import Columns
 from airlab.scoring import losses as scoring
 from airlab.scoring.losses import measure_documents
-from airlab.stages.import_corpus import ImportCorpus
 from airlab.stages.measure_losses import MeasureLosses
 from airlab.store.files import Files
 from airlab.store.fingerprint import fingerprint
@@ -28,8 +25,7 @@ from airlab.text import documents as table
 from airlab.text import tokens
 from airlab.text.documents import ROWS_PER_GROUP, cut_into_shards
 from airlab.text.tokens import encode_documents
-from tests.unit.cli.conftest import documents, write_jsonl
-from tests.unit.cli.model_folders import random_folder
+from tests.unit.scoring.made_stage import scoring_stage
 
 COUNT = 1100
 SHORT = (3, 255, 256, 700, COUNT - 1)
@@ -38,22 +34,7 @@ SUMS = ["loss_sum_base", "loss_sum_ref", "entropy_sum_base"]
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> MeasureLosses:
-    folder = tmp_path_factory.mktemp("given")
-    rows = documents(COUNT)
-    for number in SHORT:
-        rows[number] |= {"text": "x"}
-    (folder / "heads.json").write_text("[[1, 2]]")
-    corpus = ImportCorpus.of_path(
-        write_jsonl(folder / "docs.jsonl", rows),
-        Columns(text=None, id=None, domain=None, default_domain="all"),
-    )
-    return MeasureLosses(
-        Files.of(random_folder(folder / "model")),
-        Files.of(folder / "heads.json"),
-        Masking(),
-        corpus,
-        Scoring(),
-    )
+    return scoring_stage(tmp_path_factory.mktemp("given"), COUNT, SHORT)
 
 
 def measure(stage: MeasureLosses, root: Path, documents_per_shard: int = 256) -> Path:

@@ -13,17 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from airlab.errors import UserError
-from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
-from airlab.schema.scoring import Scoring
-from airlab.schema.text import Columns
-from airlab.stages.import_corpus import ImportCorpus
 from airlab.stages.measure_losses import MeasureLosses
 from airlab.store.files import Files
 from airlab.store.plan import Plan
 from airlab.store.store import Store
-from tests.unit.cli.conftest import documents, write_jsonl
-from tests.unit.cli.model_folders import random_folder
+from tests.unit.scoring.made_stage import scoring_stage
 
 pytest.importorskip("datatrove")
 
@@ -42,17 +37,7 @@ SHORT = (3, 700)
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> MeasureLosses:
-    folder = tmp_path_factory.mktemp("given")
-    rows = documents(COUNT)
-    for number in SHORT:
-        rows[number] |= {"text": "x"}
-    (folder / "heads.json").write_text("[[1, 2]]")
-    corpus = ImportCorpus.of_path(
-        write_jsonl(folder / "docs.jsonl", rows),
-        Columns(text=None, id=None, domain=None, default_domain="all"),
-    )
-    model, heads = Files.of(random_folder(folder / "model")), Files.of(folder / "heads.json")
-    return MeasureLosses(model, heads, Masking(), corpus, Scoring())
+    return scoring_stage(tmp_path_factory.mktemp("given"), COUNT, SHORT)
 
 
 @pytest.fixture(scope="module")

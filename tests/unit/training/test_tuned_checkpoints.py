@@ -10,7 +10,7 @@ from airlab.models.load import load_causal_lm, load_tokenizer
 from airlab.schema.fine_tuning import FineTuning
 from airlab.schema.mixture import MixtureSpec
 from airlab.schema.traces import Rendering, Segmentation
-from airlab.schema.training import TargetModel, Training
+from airlab.schema.training import Training
 from airlab.stages.build_mixture import BuildMixture, TokenizeCorpus
 from airlab.stages.build_training import BuildTraining
 from airlab.stages.fine_tune import FineTune
@@ -19,19 +19,10 @@ from airlab.stages.train_tokenizer import TrainTokenizer
 from airlab.store.stage import Stage
 from airlab.training.trace_data import TraceData
 from tests.unit.training.made_training import MadeTraces, built
-from tests.unit.training.test_training_stages import SmallCorpus
+from tests.unit.training.test_training_stages import TINY, SmallCorpus
 
 CONTEXT = 128
-TINY = TargetModel(
-    vocabulary=280,
-    hidden_size=32,
-    layers=2,
-    heads=2,
-    kv_heads=1,
-    intermediate_size=64,
-    context=CONTEXT,
-    tie_embeddings=True,
-)
+SHAPE = TINY.model_copy(update={"context": CONTEXT})
 RECIPE = FineTuning(epochs=1, batch_sequences=4, learning_rate=1e-3)
 
 
@@ -43,7 +34,7 @@ def pretrained() -> Pretrain:
         TokenizeCorpus(corpus, tokenizer), None, MixtureSpec(), budget_tokens=budget, context=CONTEXT, seed=0
     )
     return Pretrain(
-        mixture, tokenizer, TINY, Training(budget_tokens=budget, batch_sequences=2, learning_rate=1e-2), 0
+        mixture, tokenizer, SHAPE, Training(budget_tokens=budget, batch_sequences=2, learning_rate=1e-2), 0
     )
 
 
