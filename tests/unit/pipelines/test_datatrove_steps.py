@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ def store(stage: MeasureLosses, tmp_path: Path) -> Store:
 
 
 def run(step: PipelineStep, logs: Path, *, tasks: int, workers: int) -> None:
-    LocalPipelineExecutor([step], tasks, workers, str(logs), start_method="fork").run()
+    LocalPipelineExecutor([step], tasks, workers, str(logs)).run()
 
 
 def shards(store: Store, stage: MeasureLosses) -> dict[str, int]:
@@ -91,16 +90,8 @@ def test_tasks_that_are_not_as_many_as_shards_measure_each_once(
     assert shards(store, stage) == before
 
 
-def in_a_process_that_may_die(call: Callable[[], object]) -> int:
-    process = multiprocessing.get_context("fork").Process(target=call)
-    process.start()
-    process.join()
-    assert process.exitcode is not None
-    return process.exitcode
-
-
-def dying_at(shard: int) -> Any:
-    """A `written` that kills its process in the middle of saving so many shards of losses."""
+def die_at(shard: int, step: MeasureShards) -> None:
+    """Run a step, as an executor's worker does, and die in the middle of saving a shard of losses."""
     real, done = module.written, 0
 
     def written(path: Path) -> Any:
@@ -111,20 +102,22 @@ def dying_at(shard: int) -> Any:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(path)
 
-    return written
+    module.written = written
+    step.run()
 
 
 def test_a_worker_that_is_killed_twice_costs_two_shards_and_no_byte(
-    stage: MeasureLosses, alone: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: MeasureLosses, alone: Path, store: Store, tmp_path: Path
 ) -> None:
     """Each death leaves what was saved before it, and the next attempt goes on there."""
     step = MeasureShards(stage, store.root, MACHINE)
     kept: dict[str, int] = {}
     for expected in (1, 2):
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "written", dying_at(2))
-            code = in_a_process_that_may_die(step.run)  # as an executor's worker calls it
-        assert code == -signal.SIGKILL
+        # Not forked: the threads that compute in this process would be missing in the other.
+        process = multiprocessing.get_context("spawn").Process(target=die_at, args=(2, step))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         found = shards(store, stage)
         assert len(found) == expected and kept.items() <= found.items()
         kept = found
