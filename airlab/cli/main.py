@@ -90,7 +90,7 @@ VERBS = {
 }
 
 
-_FOLLOWED = {"own_size", "own_tasks", "own_traces", "planning"}
+FOLLOWED = {"own_size", "own_tasks", "own_traces", "planning"}
 """Groups that are chosen by what else is chosen, never by the user."""
 
 
@@ -144,7 +144,7 @@ def _help(name: str, verb: Verb) -> str:
 
     with initialize_config_dir(str(configs_folder()), version_base="1.3"):
         settings = OmegaConf.to_yaml(compose(verb.config))
-    groups = sorted(p.name for p in configs_folder().iterdir() if p.is_dir() and p.name not in _FOLLOWED)
+    groups = sorted(p.name for p in configs_folder().iterdir() if p.is_dir() and p.name not in FOLLOWED)
     return "\n".join(
         [
             f"airlab {name}: {verb.summary}",
