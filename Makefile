@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export AIRLAB_STORE ?= $(CURDIR)/.airlab
 export AIRLAB_CACHE ?= $(AIRLAB_STORE)/cache
 
-.PHONY: reproduce test setup check smoke plan tables verify report bench clean
+.PHONY: reproduce test setup check smoke plan tables verify report docs bench clean
 
 # EXPERIMENT=controls, ablations, heads, masking_check, selector_size, evidence, air: what else is published
 reproduce: setup  ## run the experiment and print its table
@@ -45,6 +45,9 @@ verify: setup  ## do the committed tables still follow from the configurations?
 
 report: setup  ## the committed tables
 	$(BIN)/airlab report
+
+docs: setup  ## docs/CONFIGURATION.md from the schemas
+	$(BIN)/python docs/configuration.py
 
 bench: setup  ## the scoring pass against ordinary transformers
 	$(BIN)/python benchmarks/scoring.py
