@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from airlab.reporting.latex import render_latex
 from airlab.reporting.pages import Page, print_page, write_page
 from airlab.reporting.render import print_table, write_table
 from airlab.reporting.tables import Table
@@ -31,6 +32,8 @@ def write_findings(folder: Path, findings: Findings) -> None:
     """Write the files of all results into an existing folder."""
     if findings.table is not None:
         write_table(folder, findings.table)
+        text = render_latex(findings.table)
+        (folder / "table.tex").write_text(text, encoding="utf-8", newline="\n")
     for page in findings.pages:
         write_page(folder, page)
 
