@@ -1,0 +1,122 @@
+"""The sheet that every figure is drawn on: as wide as a phone, measured in its points, with titles per mark.
+
+A sheet is 400 points wide, and no text on it is smaller than 10, so that it can be read on a screen of 360
+points; a wider screen may show it larger. Everything is placed by hand in points: nothing moves with the
+version of a layout engine, and what would not fit is shortened before it is drawn.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airlab.reporting.figures.figure import Figure
+from airlab.reporting.figures.inline import inline
+from airlab.reporting.figures.palette import LIGHT
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+WIDTH = 400
+"""Points of every sheet."""
+
+SMALL = 10
+TEXT = 11
+
+_INK, _MUTED, _GRID, _PAPER = (LIGHT[name] for name in ("ink", "muted", "grid", "paper"))
+_SETTINGS: Any = {
+    "font.family": ["DejaVu Sans"],  # matplotlib brings it, so widths are the same everywhere
+    "font.size": TEXT,
+    "text.parse_math": False,  # a name with dollar signs is a name
+    "text.color": _INK,
+    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": _INK,
+    "axes.labelsize": TEXT,
+    "axes.titlesize": TEXT,
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "axes.formatter.useoffset": False,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.7,
+    "figure.facecolor": _PAPER,
+    "axes.facecolor": "none",
+    "savefig.facecolor": _PAPER,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "airlab",
+    "path.simplify": False,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw with airlab's settings, whatever the user's own are."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+class Sheet:
+    """One figure while it is drawn. Places are in points from the top left corner."""
+
+    def __init__(self, height: float) -> None:
+        """Must be called inside `style()`."""
+        from matplotlib.figure import Figure as Drawing
+
+        self.height = height
+        self.drawing = Drawing(figsize=(WIDTH / 72, height / 72), dpi=72)
+        self._titles: dict[str, Sequence[str]] = {}
+
+    def axes(self, left: float, top: float, width: float, height: float) -> "Axes":
+        """Axes whose box begins at (`left`, `top`)."""
+        low = self.height - top - height
+        return self.drawing.add_axes((left / WIDTH, low / self.height, width / WIDTH, height / self.height))
+
+    def text(self, x: float, y: float, words: str, **how: Any) -> None:
+        """Words whose middle is at the height `y`."""
+        how = {"va": "center", "fontsize": TEXT, **how}
+        self.drawing.text(x / WIDTH, 1 - y / self.height, words, **how)
+
+    def tell(self, artist: "Artist", *titles: str) -> None:
+        """What the marks of an artist say under the pointer: one title for each, or one for all."""
+        gid = f"mark-{len(self._titles)}"
+        artist.set_gid(gid)
+        self._titles[gid] = titles
+
+    def finish(self, prefix: str, name: str, title: str, caption: str, sources: Sequence[str]) -> Figure:
+        """The figure. Its ids begin with its name and `prefix`."""
+        out = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        self.drawing.savefig(out, format="svg", metadata=nothing, transparent=True)
+        svg = inline(out.getvalue(), f"{name}-{prefix}", f"{title}. {caption}", self._titles)
+        return Figure(name, title, caption, svg, tuple(sources), self.drawing)
+
+
+def shortened(words: str, points: float, size: float = TEXT) -> str:
+    """Words that fit into a width, with an ellipsis where something had to go."""
+    words = " ".join(words.split())
+    if text_width(words, size) <= points:
+        return words
+    while words and text_width(words + "…", size) > points:
+        words = words[:-1].rstrip()
+    return words + "…"
+
+
+def text_width(words: str, size: float = TEXT) -> float:
+    """How wide words are, in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    properties = FontProperties(family=["DejaVu Sans"], size=size)
+    return float(TextToPath().get_text_width_height_descent(words, properties, ismath=False)[0])

@@ -1,0 +1,124 @@
+"""From the SVG that matplotlib writes to one that can stand inside a page beside others.
+
+Nothing is kept that a page could trip over: ids are the figure's own, links lead to the figure itself, and
+there is no prologue, no metadata and no script.
+"""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping, Sequence
+from xml.etree.ElementTree import Element
+
+from airlab.reporting.figures.palette import LIGHT
+
+SVG = "http://www.w3.org/2000/svg"
+_HREF = "{http://www.w3.org/1999/xlink}href"
+_FONT = re.compile(r"'?DejaVu Sans'?(?:, sans-serif)?")
+_DECIMALS = re.compile(r"-?\d+\.\d+")
+_ROUNDED = ("d", "x", "y", "width", "height", "points", "transform")
+_COLOURS = {value: f"var(--fig-{name},{value})" for name, value in LIGHT.items()}
+_COLOUR = re.compile("|".join(_COLOURS))
+_LINK = re.compile(r"url\(#([^)]+)\)")
+
+
+def inline(svg: str, name: str, label: str, titles: Mapping[str, Sequence[str]]) -> str:
+    """The figure as an `<svg>` element.
+
+    Args:
+        svg: a whole file of matplotlib's.
+        name: put before every id.
+        label: what a screen reader says.
+        titles: by the id of a group, what its marks say under the pointer; one for each mark in the order
+            they were drawn, or a single one for all.
+
+    Raises:
+        ValueError: a group does not exist, or has another number of marks.
+    """
+    ElementTree.register_namespace("", SVG)
+    root = ElementTree.fromstring(svg)
+    _drop(root, f"{{{SVG}}}metadata")
+    _drop(root, f"{{{SVG}}}style")  # it would hold for the whole page
+    groups = {element.get("id"): element for element in root.iter() if element.get("id")}
+    for group, told in titles.items():
+        if group not in groups:
+            raise ValueError(f"nothing was drawn as {group}")
+        _tell(groups[group], told)
+    _rename(root, name)
+    for element in root.iter():
+        _tidy(element)
+    _, _, width, height = root.attrib["viewBox"].split()
+    root.attrib.clear()
+    root.attrib.update(
+        {
+            "viewBox": f"0 0 {float(width):g} {float(height):g}",
+            "width": f"{float(width):g}",
+            "height": f"{float(height):g}",
+            "role": "img",
+            "aria-label": label,
+            "style": "max-width:100%;height:auto;stroke-linejoin:round;stroke-linecap:butt",
+        }
+    )
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _drop(root: Element, tag: str) -> None:
+    for parent in root.iter():
+        for child in [child for child in parent if child.tag == tag]:
+            parent.remove(child)
+
+
+def _tell(group: Element, titles: Sequence[str]) -> None:
+    marks = [group] if len(titles) == 1 else list(_marks(group))
+    if len(marks) != len(titles):
+        raise ValueError(f"{len(titles)} titles for {len(marks)} marks")
+    for mark, text in zip(marks, titles, strict=True):
+        title = Element(f"{{{SVG}}}title")
+        title.text = text
+        mark.insert(0, title)
+
+
+def _marks(element: Element) -> Iterator[Element]:
+    for child in element:
+        tag = child.tag.rpartition("}")[2]
+        if tag in ("path", "use"):
+            yield child
+        elif tag != "defs":
+            yield from _marks(child)
+
+
+def _rename(root: Element, name: str) -> None:
+    """Keep the ids that something links to, in short and with the figure's name; drop the others."""
+    wanted: dict[str, str] = {}
+    for element in root.iter():
+        if link := element.attrib.pop(_HREF, None):
+            wanted.setdefault(link.removeprefix("#"), f"{name}-{len(wanted)}")
+            element.set("href", "#" + wanted[link.removeprefix("#")])
+        for key, value in element.attrib.items():
+            for target in _LINK.findall(value):
+                wanted.setdefault(target, f"{name}-{len(wanted)}")
+                element.set(key, value.replace(f"#{target})", f"#{wanted[target]})"))
+    for element in root.iter():
+        own = element.attrib.pop("id", None)
+        if own in wanted:
+            element.set("id", wanted[own])
+
+
+def _tidy(element: Element) -> None:
+    """Colours as variables, the page's font, two decimals, no blanks."""
+    if style := element.get("style"):
+        style = _FONT.sub("var(--fig-font,system-ui,sans-serif)", style)
+        style = _COLOUR.sub(lambda found: _COLOURS[found.group()], style)
+        element.set("style", re.sub(r"([:;]) ", r"\1", style))
+    for key in _ROUNDED:
+        if key in element.attrib:
+            text = _DECIMALS.sub(lambda found: _short(found.group()), element.attrib[key])
+            element.set(key, " ".join(text.split()))
+    if not (element.text or "").strip():
+        element.text = None
+    if not (element.tail or "").strip():
+        element.tail = None
+
+
+def _short(number: str) -> str:
+    text = f"{float(number):.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
