@@ -46,8 +46,9 @@ verify: setup  ## do the committed tables still follow from the configurations?
 report: setup  ## the committed tables
 	$(BIN)/airlab report
 
-docs: setup  ## docs/CONFIGURATION.md from the schemas
+docs: setup  ## docs/CONFIGURATION.md from the schemas, the README's tables from the results
 	$(BIN)/python docs/configuration.py
+	$(BIN)/python docs/readme.py
 
 bench: setup  ## the scoring pass against ordinary transformers
 	$(BIN)/python benchmarks/scoring.py
