@@ -16,6 +16,8 @@ ESTIMATES = "estimates.json"
 GATHERED = "figures.json"
 """What the store alone knows, gathered for figures (`airlab report experiment=...`)."""
 
+FORMAT = "airlab-figures/1"
+
 Rows = list[dict[str, str]]
 
 
@@ -49,7 +51,10 @@ class Results:
     @cached_property
     def gathered(self) -> dict[str, Any] | None:
         """What was gathered from the store."""
-        return self._json(GATHERED)
+        found = self._json(GATHERED)
+        if found is not None and found.get("format") != FORMAT:
+            raise self._broken(GATHERED, f"its format is not {FORMAT}")
+        return found
 
     def rows(self, name: str) -> Rows:
         """The rows of a page's long form, `<name>.csv`."""
