@@ -1,6 +1,6 @@
 """Which position every head attends to most, without ever materialising an attention matrix.
 
-Only chosen rows are compared with the keys they see, beside the ordinary forward pass.
+Only chosen rows, or one head, are compared with the keys they see, beside the ordinary forward pass.
 """
 
 from collections.abc import Iterator, Sequence
@@ -145,3 +145,28 @@ def most_attended(lm: CausalLM, sequences: Sequence[np.ndarray], rows: Sequence[
     wanted = np.concatenate([start + r for start, r in zip(starts, rows, strict=True)])
     chosen = states[torch.as_tensor(wanted, device=device)]
     return MostAttended([p for group in groups for p in group.positions()], windows, chosen)
+
+
+@torch.inference_mode()
+def attended_by(lm: CausalLM, sequence: np.ndarray, layer: int, head: int) -> np.ndarray:
+    """The position that each row of one sequence attends to most in one head, int64 [tokens].
+
+    Ties go to the earliest. Only the rows that fit into the limit are compared at a time.
+    """
+    position = torch.arange(len(sequence), device=lm.device)
+    found = torch.zeros_like(position)
+
+    def observe(at: int, query: torch.Tensor, key: torch.Tensor, scale: float, window: int | None) -> None:
+        if at != layer:
+            return
+        keys = key[0, head * key.shape[1] // query.shape[1]].float()
+        for rows in position.split(max(1, _LOGITS // len(sequence))):
+            # As in `_Group.observe`: float32 whatever the model computes in.
+            logits = (query[0, head].index_select(0, rows).float() * scale) @ keys.T
+            distance = rows[:, None] - position
+            hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
+            found[rows] = logits.masked_fill_(hidden, -torch.inf).argmax(-1)
+
+    tokens = torch.as_tensor(sequence.astype(np.int64), device=lm.device)
+    hidden_states(lm, tokens, [len(sequence)], observer=observe)
+    return found.cpu().numpy()

@@ -83,3 +83,16 @@ def read_mask(path: Path, share: float, mode: MaskMode) -> HeadMask:
             f"{path} is neither a ranking made by `airlab heads` nor a JSON list of [layer, head] pairs."
         )
     return HeadMask(tuple(sorted({(layer, head) for layer, head in pairs})), mode)
+
+
+def strongest_head(path: Path) -> tuple[int, int]:
+    """The head that stands first in a file of heads: the best of a ranking, or the first pair of a list.
+
+    Either is masked, whatever the share. The file is one that `read_mask` has read.
+    """
+    data = json.loads(path.read_text())
+    if isinstance(data, dict):
+        best = read_ranking(path).heads[0]
+        return best.layer, best.head
+    layer, head = data[0]
+    return layer, head

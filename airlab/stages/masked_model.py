@@ -1,6 +1,7 @@
 """The model of a scoring pass and the heads that its reference model has masked, loaded and checked."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airlab.errors import UserError
@@ -31,8 +32,7 @@ def load_masked(
     from airlab.models.exactness import check_exactness
     from airlab.models.load import load_causal_lm
 
-    file = heads.path if isinstance(heads, Files) else work.input(heads) / "heads.json"
-    mask = read_mask(file, masking.share_of_heads, masking.mode)
+    mask = read_mask(heads_file(work, heads), masking.share_of_heads, masking.mode)
     lm = load_causal_lm(
         model_folder(work, model), device=use_device(machine), dtype=DTYPES[scoring.precision]
     )
@@ -44,6 +44,11 @@ def load_masked(
         )
     check_exactness(lm, longest=scoring.window_tokens)
     return lm, mask
+
+
+def heads_file(work: Workdir, heads: Stage | Files) -> Path:
+    """Where the heads are listed: the user's own file, or a stage's."""
+    return heads.path if isinstance(heads, Files) else work.input(heads) / "heads.json"
 
 
 def masked_heads(stages: Mapping[str, Stage], store: Store) -> dict[str, Mapping[str, Any]]:
