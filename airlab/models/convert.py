@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from airlab.errors import UserError
+from airlab.errors import UserError, first_line
+from airlab.models.gguf_file import check_gguf
 
 
 def convert_gguf(path: Path, folder: Path) -> int:
@@ -19,21 +20,17 @@ def convert_gguf(path: Path, folder: Path) -> int:
         The number of parameters.
 
     Raises:
-        UserError: the file is not a GGUF file, or its architecture is unknown.
+        UserError: the file is not a whole GGUF file, or its architecture is unknown.
     """
-    with path.open("rb") as stream:
-        if stream.read(4) != b"GGUF":
-            raise UserError(
-                f"{path} is not a GGUF file; give a GGUF file or a folder in the Hugging Face format."
-            )
+    check_gguf(path)
     where = {"gguf_file": path.name, "local_files_only": True}
     try:
         model = AutoModelForCausalLM.from_pretrained(
             path.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **where
         )
         tokenizer = AutoTokenizer.from_pretrained(path.parent, **where)
-    except (KeyError, ValueError, OSError) as error:
-        raise UserError(f"{path.name} cannot be converted: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # the file is anybody's, and fails in the libraries in every way there is
+        raise UserError(f"{path.name} cannot be converted: {first_line(error)}") from error
     sparse = [name for name, tensor in model.named_parameters() if not tensor.is_floating_point()]
     if sparse:
         # Packed weights would load and run, slowly, and could not be masked or trained.

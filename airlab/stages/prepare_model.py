@@ -39,7 +39,8 @@ class PrepareModel(Stage):
         return self.source.name.split("/")[-1] if isinstance(self.source, HubModel) else "gguf"
 
     def run(self, work: Workdir, machine: Machine) -> None:
-        from airlab.models.load import check_folder, weights_digest
+        from airlab.models.folder import check_folder
+        from airlab.models.load import weights_digest
 
         # Written whole: a folder left by an interrupted download or conversion is made anew.
         with work.writing("model") as folder:

@@ -40,6 +40,9 @@ class Files:
             if not names:
                 raise UserError(f"the folder {path} holds no files; give one that does.")
             members = [path / name if name else path for name in names]
+            for member in members:
+                if member.exists() and not member.is_file():  # a pipe would be waited for, forever
+                    raise UserError(f"{member} is no file but a pipe or a device; give the files themselves.")
             total = sum(member.stat().st_size for member in members)
             with progress(f"reading {path.name}", "bytes", total) as advance:
                 rows = []

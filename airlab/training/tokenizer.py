@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from airlab.errors import UserError
+from airlab.models.load import load_tokenizer
 from airlab.progress import progress
 from airlab.selection.mixture import INDEX, INDEX_SCHEMA, TOKENIZED, TOKENS
 
@@ -55,7 +56,7 @@ class DocumentEncoder:
 
     def __init__(self, folder: Path) -> None:
         """Raises UserError when the tokenizer has no end-of-text token."""
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = load_tokenizer(folder)
         if tokenizer.eos_token_id is None:
             raise UserError(f"The tokenizer in {folder} has no end-of-text token; choose another one.")
         self.separator = int(tokenizer.eos_token_id)
@@ -78,7 +79,7 @@ class DocumentEncoder:
 
 def save_tokenizer(folder: Path, into: Path, context: int) -> None:
     """Copy the tokenizer in `folder` beside a model of `context` tokens."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokenizer = load_tokenizer(folder)
     tokenizer.model_max_length = context
     tokenizer.save_pretrained(into)
 
