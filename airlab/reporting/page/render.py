@@ -1,0 +1,115 @@
+"""From sections to one HTML file: no network, one script whose hash the page's own policy names."""
+
+import base64
+import functools
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from airlab.reporting.figures import STYLE as FIGURES_STYLE
+from airlab.reporting.figures import Figure
+from airlab.reporting.page.question import Question
+from airlab.reporting.page.read import Published
+from airlab.reporting.page.section import Section, section
+from airlab.reporting.token_maps import LEGEND
+from airlab.reporting.token_maps import SCRIPT as MAPS_SCRIPT
+from airlab.reporting.token_maps import STYLE as MAPS_STYLE
+
+GENERATOR = '<meta name="generator" content="airlab report">'
+"""How a page of ours is known from a file of somebody else's."""
+
+_HERE = Path(__file__).parent
+_NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?: ?%)?(?: \[[^\]]*\])?")
+_MINUS = re.compile(r"(?<![\w.-])-(?=\d)")
+_P_VALUE = re.compile(r"(?<=\bp) (?=[=<] )|(?<=\bp [=<]) ")
+_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
+"""Control characters as signs that can be seen: no HTML may hold them, and no terminal should obey them."""
+
+
+def visible(text: str) -> str:
+    """Text without anything that a terminal or a parser would act on."""
+    return text.translate(_CONTROLS)
+
+
+def shown(text: str) -> str:
+    """Text as it is read: with minus signs, p-values in one piece, and no control characters."""
+    return _P_VALUE.sub("\u00a0", _MINUS.sub("−", visible(text)))
+
+
+def linked(text: str, href: str) -> Markup:
+    """A sentence whose numbers, each with its interval, lead to where they come from."""
+    parts, end = [], 0
+    for found in _NUMBER.finditer(text):
+        parts.append(escape(shown(text[end : found.start()])))
+        parts.append(Markup('<a class="n" href="{}">{}</a>').format(href, shown(found.group())))
+        end = found.end()
+    return Markup("").join([*parts, escape(shown(text[end:]))])
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(shown=shown, linked=linked)
+    return environment
+
+
+def render(sections: Sequence[Section], title: str) -> str:
+    """The whole page."""
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    style = (_HERE / "page.css").read_text(encoding="utf-8")
+    maps = any(section.examples for section in sections)
+    if maps:
+        script, style = script + MAPS_SCRIPT, style + MAPS_STYLE
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # Safe: files of this package, and nothing else.
+    page = _environment().get_template("page.html.j2")
+    return page.render(
+        title=title,
+        sections=sections,
+        generator=Markup(GENERATOR),
+        style=Markup(FIGURES_STYLE + style),
+        script=Markup(script),
+        script_hash=digest,
+        legend=Markup(LEGEND) if maps else "",
+    )
+
+
+def assemble(
+    found: Sequence[Published],
+    asked: Mapping[str, Question],
+    figures: Mapping[Path, Sequence[Figure]],
+    bases: Mapping[Path, str],
+) -> tuple[Section, ...]:
+    """Sections in the order of the results.
+
+    Args:
+        asked: experiment -> its question; none for an experiment that is not ours.
+        figures: folder -> what was drawn of it.
+        bases: folder -> what is put before a file's name to reach it from the page.
+    """
+    names: Counter[str] = Counter()
+    sections = []
+    for each in found:
+        name = re.sub(r"[^a-z0-9]+", "-", f"{each.experiment}-{each.scale}".lower()).strip("-")
+        names[name] += 1
+        if names[name] > 1:
+            name = f"{name}--{names[name]}"
+        sections.append(
+            section(each, name, asked.get(each.experiment), figures[each.folder], bases[each.folder])
+        )
+    return tuple(sections)
