@@ -129,14 +129,19 @@ def target_fingerprints(module: ModuleType, bound: Any) -> dict[str, str]:
     return {name: fingerprint(stage) for name, stage in module.targets(bound).items()}
 
 
-def published_targets(name: str, scale: str) -> dict[str, str]:
-    """The artifacts behind an experiment's results at a scale when nothing is overridden."""
+def open_published(name: str, scale: str) -> tuple[ModuleType, Any]:
+    """An experiment's module and its configuration at a scale when nothing is overridden."""
     from airlab.cli.main import configs_folder
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(configs_folder()), version_base="1.3"):
         module, bound, _ = open_experiment(compose("run", [f"experiment={name}", f"scale={scale}"]))
-    return target_fingerprints(module, bound)
+    return module, bound
+
+
+def published_targets(name: str, scale: str) -> dict[str, str]:
+    """The artifacts behind an experiment's results at a scale when nothing is overridden."""
+    return target_fingerprints(*open_published(name, scale))
 
 
 def _check_results(module: ModuleType, bound: Any, command: RunCommand) -> None:

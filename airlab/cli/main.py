@@ -61,6 +61,13 @@ VERBS = {
         "airlab plan experiment=attention_influence/main scale=laptop",
         "airlab.cli.sweep:plan",
     ),
+    "status": Verb(
+        "run",
+        "airlab.cli.status:run",
+        "show what is finished, unfinished, stale (and why) or damaged in the store",
+        "airlab status experiment=attention_influence/main scale=laptop",
+        "airlab.cli.status:sweep",
+    ),
     "run": Verb(
         "run",
         "airlab.cli.experiment:run",

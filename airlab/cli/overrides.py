@@ -54,7 +54,7 @@ def _prepare_one(argument: str, sweep: bool, configs: Path) -> str:
 
 def _full_name(name: str, configs: Path) -> str:
     """The experiment that a name means: its own, a paper's main one, or the last part of a single one's."""
-    known = _choices(configs, "experiment")
+    known = choices(configs, "experiment")
     own = [full for full in (name, f"{name}/main") if full in known]
     meant = own[:1] or [full for full in known if full.rpartition("/")[2] == name]
     if len(meant) == 1:
@@ -69,7 +69,7 @@ def explain(error: Exception, configs: Path, root: str) -> str:
     text = str(error)
     if found := re.search(r"Could not find '(?:[^']*/)?([\w-]+)/([^']*)'", text):
         group, choice = found.groups()
-        return f"there is no {group} {choice!r}; known are {', '.join(_choices(configs, group))}."
+        return f"there is no {group} {choice!r}; known are {', '.join(choices(configs, group))}."
     if found := re.search(r"Could not override '([^']+)'", text) or re.search(
         r"Key '([^']+)' is not in struct", text
     ):
@@ -86,7 +86,8 @@ def explain(error: Exception, configs: Path, root: str) -> str:
     return text.splitlines()[0].rstrip(".") + "."
 
 
-def _choices(configs: Path, group: str) -> list[str]:
+def choices(configs: Path, group: str) -> list[str]:
+    """The names of a group's files."""
     folder = configs / group
     return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
@@ -13,6 +14,8 @@ from airlab.text.ahead import ahead
 from airlab.text.documents import Shard
 
 Part = TypeVar("Part")
+
+FOLDER = "shards"
 
 _SHARDS_AHEAD = 2
 
@@ -53,13 +56,19 @@ def measure_shards(
 
 def shard_name(kind: str, shard: Shard) -> str:
     """Names the units it holds, so that a shard of another size is another file."""
-    return f"shards/{kind}-{shard.first:012d}-{shard.first + shard.documents - 1:012d}.parquet"
+    return f"{FOLDER}/{kind}-{shard.first:012d}-{shard.first + shard.documents - 1:012d}.parquet"
+
+
+def units_kept(folder: Path) -> int:
+    """How many units are measured in the finished shards below a stage's folder, by their names."""
+    ranges = [path.stem.split("-")[1:] for path in (folder / FOLDER).glob("losses-*-*.parquet")]
+    return sum(int(last) - int(first) + 1 for first, last in ranges)
 
 
 def remove_other_shards(work: Workdir, kinds: Iterable[str], shards: Sequence[Shard]) -> None:
     """Remove what an earlier attempt with other shards left: none of it will be asked for."""
     wanted = {work.path(shard_name(kind, shard)) for shard in shards for kind in kinds}
-    others = sorted(path for path in work.path("shards").glob("*") if path not in wanted)
+    others = sorted(path for path in work.path(FOLDER).glob("*") if path not in wanted)
     if any(path.name.startswith("losses") for path in others):
         announce("scoring starts again: what was done was saved in shards of another size")
     for path in others:

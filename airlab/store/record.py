@@ -70,45 +70,53 @@ def make_record(stage: Stage, work: Workdir, started: str, ended: str) -> Record
     return Record.model_validate_json(dump_canonical({**content, "seal": _seal(content)}))
 
 
+class Damaged(UserError):
+    """An artifact is not what it was; `what` says in which respect."""
+
+    def __init__(self, folder: Path, what: str) -> None:
+        super().__init__(f"the artifact {folder} is damaged: {what}; delete that folder and run again.")
+        self.what = what
+
+
 def read_record(folder: Path, stage: Stage) -> Record:
     """Read and check the record of `stage` in `folder`: its seal, full fingerprint, and files' sizes.
 
     Raises:
-        UserError: naming the folder to delete, if anything is not as it was when the stage finished.
+        Damaged: if anything is not as it was when the stage finished.
     """
+    return read_sound_record(folder, fingerprint(stage))
+
+
+def read_sound_record(folder: Path, address: str) -> Record:
+    """The same for whoever knows no more of a stage than its fingerprint, or how it begins."""
     try:
         record = Record.model_validate_json((folder / RECORD).read_bytes())
     except (OSError, ValidationError) as error:
-        raise broken(folder, f"its {RECORD} cannot be read") from error
+        raise Damaged(folder, f"its {RECORD} cannot be read") from error
     content = record.model_dump(mode="json")
     if content.pop("seal") != _seal(content):
-        raise broken(folder, f"its {RECORD} was changed after it was written")
+        raise Damaged(folder, f"its {RECORD} was changed after it was written")
     if hashlib.sha256(dump_canonical(content["identity"])).hexdigest() != record.fingerprint:
-        raise broken(folder, f"the identity in its {RECORD} does not have the recorded fingerprint")
-    if record.fingerprint != fingerprint(stage):
-        raise broken(folder, "it holds the result of another stage")
+        raise Damaged(folder, f"the identity in its {RECORD} does not have the recorded fingerprint")
+    if not record.fingerprint.startswith(address):
+        raise Damaged(folder, "it holds the result of another stage")
     for name, entry in record.manifest.items():
         path = folder / name
         if not path.is_file():
-            raise broken(folder, f"its file {name} is missing")
+            raise Damaged(folder, f"its file {name} is missing")
         if path.stat().st_size != entry.size:
-            raise broken(folder, f"its file {name} has {path.stat().st_size} bytes instead of {entry.size}")
+            raise Damaged(folder, f"its file {name} has {path.stat().st_size} bytes instead of {entry.size}")
     return record
 
 
 def check_contents(folder: Path, record: Record) -> None:
-    """Hash every file again; UserError naming the folder to delete if one differs or is unknown."""
+    """Hash every file again; Damaged if one differs or is unknown."""
     now = _manifest(folder)
     for name in sorted(now.keys() | record.manifest.keys()):
         if name not in record.manifest:
-            raise broken(folder, f"the file {name} was added after it was finished")
+            raise Damaged(folder, f"the file {name} was added after it was finished")
         if now.get(name) != record.manifest[name]:
-            raise broken(folder, f"its file {name} was changed after it was finished")
-
-
-def broken(folder: Path, what: str) -> UserError:
-    """The sentence for an artifact that is not what it was."""
-    return UserError(f"the artifact {folder} is damaged: {what}; delete that folder and run again.")
+            raise Damaged(folder, f"its file {name} was changed after it was finished")
 
 
 def _seal(content: dict[str, Any]) -> str:

@@ -19,6 +19,12 @@ RECORD = "record.json"
 ATTEMPTS = ".attempts.json"
 """In an unfinished folder: what earlier attempts noted and how long they took."""
 
+PART = ".part"
+"""Suffix of an unfinished folder, whose name is the whole fingerprint."""
+
+LEASE = ".lease-"
+"""Prefix of the lock file of whoever works on a stage; the rest is the whole fingerprint."""
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -20,7 +20,7 @@ from airlab.schema.machine import Machine
 from airlab.store import durable
 from airlab.store.fingerprint import fingerprint
 from airlab.store.record import Record, check_contents, make_record, read_record
-from airlab.store.stage import ATTEMPTS, RECORD, Stage, Workdir
+from airlab.store.stage import ATTEMPTS, LEASE, PART, RECORD, Stage, Workdir
 
 _FOLDER_DIGITS = 12
 
@@ -47,7 +47,7 @@ class Store:
 
     def part(self, stage: Stage) -> Path:
         """Where the stage's unfinished work lies, if there is any."""
-        return self.root / stage.name / f"{fingerprint(stage)}.part"
+        return self.root / stage.name / f"{fingerprint(stage)}{PART}"
 
     def find(self, stage: Stage) -> Path | None:
         """The finished artifact's folder, or None. Checks the record and the files' sizes.
@@ -127,7 +127,7 @@ class Store:
     @contextmanager
     def _lease(self, stage: Stage) -> Iterator[None]:
         folder = self.root / stage.name
-        lock = filelock.FileLock(folder / f".lease-{fingerprint(stage)}")
+        lock = filelock.FileLock(folder / f"{LEASE}{fingerprint(stage)}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(blocking=False)

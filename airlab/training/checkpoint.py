@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from airlab.errors import UserError
+from airlab.training.unfinished import RESUME as RESUME
 
-RESUME = "resume.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 

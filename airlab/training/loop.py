@@ -17,8 +17,8 @@ from airlab.schema.training import Training
 from airlab.training.checkpoint import RESUME, Checkpoint, generator_states, write_checkpoint
 from airlab.training.engine import Engine
 from airlab.training.schedule import learning_rate
+from airlab.training.unfinished import CURVES
 
-CURVES = "curves.jsonl"
 CHECKPOINT_EVERY_S = 10.0
 CHECKPOINT_SHARE = 0.05
 """Of the time, at most, that goes into checkpoints when nobody set their distance."""
