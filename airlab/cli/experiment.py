@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from airlab.cli.bind import bind, to_plain
 from airlab.cli.jobs import Job, refuse_failures, run_jobs
 from airlab.cli.outputs import open_store
+from airlab.cli.overrides import choices
 from airlab.errors import UserError
 from airlab.reporting.findings import print_findings, write_findings
 from airlab.reporting.lock import write_lock
@@ -63,9 +64,18 @@ def open_plain(config: Mapping[str, Any]) -> tuple[ModuleType, Any, RunCommand]:
     plain = {key: value for key, value in config.items() if key not in ONLY_PLANNED}
     experiment = plain.pop("experiment")
     command = bind(RunCommand, {key: plain.pop(key) for key in RunCommand.model_fields})
-    module = importlib.import_module("experiments." + str(experiment["name"]).replace("/", "."))
+    module = importlib.import_module("experiments." + _known(experiment["name"]).replace("/", "."))
     # Everything else in the file is the experiment's: the groups, and what its own file sets.
     return module, bind(module.Config, {**experiment, **plain}), command
+
+
+def _known(name: object) -> str:
+    from airlab.cli.main import configs_folder
+
+    known = choices(configs_folder(), "experiment")
+    if name not in known:
+        raise UserError(f"there is no experiment {name!r}; known are {', '.join(known)}.")
+    return str(name)
 
 
 def check(module: ModuleType, bound: Any, command: RunCommand) -> None:

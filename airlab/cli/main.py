@@ -174,6 +174,7 @@ def _compose_and_call(name: str, verb: Verb, overrides: Sequence[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from airlab.cli.overrides import SWEEP, explain, prepare
     from airlab.cli.sweep import Composed, composed, discard, sweep_folder
@@ -196,7 +197,7 @@ def _compose_and_call(name: str, verb: Verb, overrides: Sequence[str]) -> None:
     start = hydra.main(version_base="1.3", config_path=str(configs_folder()), config_name=verb.config)
     try:
         start(collect)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(explain(error, configs_folder(), verb.config)) from error
     try:
         if mistakes:

@@ -15,6 +15,8 @@ _PATHS = ("input.path", "heads", "scores", "selected", "output", "model.path", "
 SWEEP = ("-m", "--multirun")
 
 _PLAIN = re.compile(r"[\w./~:@-]*")
+_INTERPOLATION = re.compile(r"(?<!\\)(?:\\\\)*\$\{[^{}]*:")
+"""Such as ${oc.env:HOME}; with a backslash before it, it is what is written."""
 
 
 def prepare(arguments: Sequence[str], configs: Path) -> list[str]:
@@ -23,7 +25,8 @@ def prepare(arguments: Sequence[str], configs: Path) -> list[str]:
     In a sweep (`-m`) paths are left as they are, since commas separate the choices there.
 
     Raises:
-        UserError: an option or an experiment that does not exist, or a value without a setting's name.
+        UserError: an option or an experiment that does not exist, a value without a setting's name, or one
+            that would be read from somewhere else.
     """
     for argument in arguments:
         if argument.startswith("-") and argument not in SWEEP:
@@ -33,8 +36,26 @@ def prepare(arguments: Sequence[str], configs: Path) -> list[str]:
             )
         if argument.startswith("="):
             raise UserError(f"{argument} names no setting; write key=value without spaces around the sign.")
+        _refuse_elsewhere(argument, configs)
     sweep = any(a in SWEEP for a in arguments)
     return [_prepare_one(a, sweep, configs) for a in arguments]
+
+
+def _refuse_elsewhere(argument: str, configs: Path) -> None:
+    """Keep Hydra from what it could do besides: run what a setting names, and read files and the environment.
+
+    Everything that a result depends on stands in our configurations or in the command.
+    """
+    key, _, value = argument.partition("=")
+    group, _, package = key.lstrip("+~").partition("@")
+    if any(re.match(r"hydra(?:$|[./@])", part.lstrip("/")) for part in (group, package)):
+        raise UserError(
+            f"{argument} is a setting of Hydra and none of airlab's; leave it out, --help shows the settings."
+        )
+    if re.search(r"(?<!\w)_target_\s*[:=]", argument):
+        raise UserError(f"{argument} names code to run, which no setting does; leave it out.")
+    if (configs / group).is_dir() and (value.startswith("/") or ".." in re.split(r"[/,\[\]]", value)):
+        raise UserError(f"there is no {group} {value!r}; known are {', '.join(choices(configs, group))}.")
 
 
 def _prepare_one(argument: str, sweep: bool, configs: Path) -> str:
@@ -49,6 +70,10 @@ def _prepare_one(argument: str, sweep: bool, configs: Path) -> str:
         # A quotation mark ends the value and ${ begins an interpolation; backslashes before either count.
         escaped = re.sub(r"(\\*)('|\$\{)", r"\1\1\\\2", value)
         value = f"'{escaped}'"
+    if _INTERPOLATION.search(value):
+        raise UserError(
+            f"{argument} would be read from the environment or worked out; write the value itself."
+        )
     return f"{key}={value}"
 
 
