@@ -12,7 +12,7 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
     draws of an existing one, as ``seed + 1`` would.
     """
     text = "\x1f".join([str(seed), *map(str, purpose)])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:

@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
+
+# The same examples for everybody: a commit is green or it is not. `make test-faults` looks for new ones.
+settings.register_profile("fixed", derandomize=True)
+settings.load_profile("default" if os.environ.get("AIRLAB_FAULTS") == "full" else "fixed")
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # must stand before Triton is imported, by whomever

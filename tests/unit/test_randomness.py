@@ -33,6 +33,10 @@ def test_seeds_fit_a_signed_64_bit_integer(seed: int, purpose: tuple[str, ...]) 
     assert 0 <= derive_seed(seed, *purpose) < 1 << 63
 
 
+def test_halves_of_characters_are_words_too() -> None:
+    assert derive_seed(0, "\ud800") != derive_seed(0, "\ud801")
+
+
 def test_words_are_not_run_together() -> None:
     assert derive_seed(1, "ab", "c") != derive_seed(1, "a", "bc") != derive_seed(1, "abc")
     assert derive_seed(1, 2) != derive_seed(12)
