@@ -11,10 +11,6 @@ import pytest
 import torch
 from hypothesis import settings
 
-# The same examples for everybody: a commit is green or it is not. `make test-faults` looks for new ones.
-settings.register_profile("fixed", derandomize=True)
-settings.load_profile("default" if os.environ.get("AIRLAB_FAULTS") == "full" else "fixed")
-
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # must stand before Triton is imported, by whomever
 
@@ -22,6 +18,10 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from airlab.models.load import CausalLM, wrap
+
+# The same examples for everybody: a commit is green or it is not. `make test-faults` looks for new ones.
+settings.register_profile("fixed", derandomize=True)
+settings.load_profile("default" if os.environ.get("AIRLAB_FAULTS") == "full" else "fixed")
 
 VOCABULARY = 97
 
