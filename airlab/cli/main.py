@@ -42,6 +42,12 @@ VERBS = {
         "score documents, reasoning traces or their steps by attention influence",
         "airlab score model=smollm2-135m heads=heads.json input=docs.jsonl output=scores.parquet",
     ),
+    "explain": Verb(
+        "explain",
+        "airlab.cli.explain:run",
+        "shade a text by what its tokens lose without retrieval heads, as a page to look at",
+        "airlab explain heads=heads.json text='My own text' output=map.html",
+    ),
     "select": Verb(
         "select",
         "airlab.cli.select:run",

@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from airlab.errors import UserError
-from airlab.store.durable import written
+from airlab.reporting.token_page import identity_in
+from airlab.store.durable import alone, tidy, written
 from airlab.store.store import Store
 from airlab.text.wheels import cache_folder
 
 IDENTITY = "airlab_identity"
-"""Where an output says what it was made from: a key of a JSON file, or of a Parquet file's metadata."""
+"""Where an output says what it was made from: a JSON file's or a page's key, or one of Parquet metadata."""
 
 UNIT = "airlab_unit"
 """Where a table of scores says what its rows are, in its metadata: `document`, `trace` or `step`."""
@@ -35,6 +36,8 @@ def identity_of(path: Path) -> str | None:
             return data.get(IDENTITY) if isinstance(data, dict) else None
         metadata = pq.read_schema(path).metadata or {}
         return metadata.get(IDENTITY.encode(), b"").decode() or None
+        if path.suffix == ".html":
+            return identity_in(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, UnicodeDecodeError):
         return None
 

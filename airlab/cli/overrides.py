@@ -12,6 +12,9 @@ _ALIASES = {"input": "input.path"}
 _PATHS = ("input.path", "heads", "scores", "selected", "output", "model.path", "corpus.path", "traces.path")
 """Settings whose values are paths, and may hold any character."""
 
+_WORDS = ("text", "id")
+"""Settings that are what is written, even where that looks like a number or like nothing."""
+
 SWEEP = ("-m", "--multirun")
 
 _PLAIN = re.compile(r"[\w./~:@-]*")
@@ -66,15 +69,22 @@ def _prepare_one(argument: str, sweep: bool, configs: Path) -> str:
     if key == "experiment":
         value = re.sub(r"[\w./-]+", lambda name: _full_name(name[0], configs), value)
     quoted = value[:1] in "'\"" and value[-1:] == value[:1] and len(value) > 1
-    if key in _PATHS and not sweep and not quoted and value != "???" and not _PLAIN.fullmatch(value):
-        # A quotation mark ends the value and ${ begins an interpolation; backslashes before either count.
-        escaped = re.sub(r"(\\*)('|\$\{)", r"\1\1\\\2", value)
-        value = f"'{escaped}'"
+    path = key in _PATHS and not quoted and value != "???" and not _PLAIN.fullmatch(value)
+    if not sweep and (path or (key in _WORDS and not (key == "id" and value[:1] == "["))):
+        value = _as_written(value)
     if _INTERPOLATION.search(value):
         raise UserError(
             f"{argument} would be read from the environment or worked out; write the value itself."
         )
     return f"{key}={value}"
+
+
+def _as_written(value: str) -> str:
+    """A value in quotation marks, so that nothing in it means anything to Hydra."""
+    # A quotation mark ends the value and ${ begins an interpolation; backslashes count before either, and
+    # before the mark at the end.
+    escaped = re.sub(r"(\\*)('|\$\{|\Z)", lambda m: m[1] * 2 + (f"\\{m[2]}" if m[2] else ""), value)
+    return f"'{escaped}'"
 
 
 def _full_name(name: str, configs: Path) -> str:

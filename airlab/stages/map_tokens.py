@@ -201,7 +201,7 @@ def _map(
             json.dumps([shown.to_json() for shown in maps], ensure_ascii=False, separators=(",", ":")),
             encoding="utf-8",
         )
-    work.note(maps=len(maps), tokens=total, head=head)
+    work.note(maps=len(maps), tokens=total, head=head, masked_heads=[list(h) for h in mask.heads])
 
 
 def _marked(
