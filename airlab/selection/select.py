@@ -1,5 +1,7 @@
 """From scores to a subset: budget, domains and ties, the same for every selector."""
 
+from typing import NoReturn
+
 import numpy as np
 
 from airlab.errors import UserError
@@ -29,19 +31,37 @@ def select(
     """
     if not np.isfinite(score).all():
         bad = unit_id[~np.isfinite(score)]
-        raise UserError(
-            f"{len(bad)} unit(s) have a score that is not a finite number (the first is {bad[0]}); "
-            "remove them or correct the selector."
-        )
+        refuse_infinite(len(bad), bad[0])
     chosen = np.zeros(len(unit_id), dtype=bool)
     groups = domain if spec.scope == "domain" else np.zeros(len(unit_id), dtype=np.int64)
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
         order = members[np.lexsort((unit_id[members], -score[members]))]
-        if spec.unit == "documents":
-            count = max(1, round(spec.share * len(order)))
-        else:
-            budget = spec.share * n_tokens[order].sum()
-            count = max(1, int(np.searchsorted(np.cumsum(n_tokens[order]), budget * (1 - 1e-12))) + 1)
-        chosen[order[:count]] = True
+        amounts = np.ones(len(order), np.int64) if spec.unit == "documents" else n_tokens[order]
+        before = np.cumsum(amounts) - amounts
+        chosen[order[before < taken_before(spec, len(order), n_tokens[order].sum())]] = True
+        chosen[order[0]] = True
     return chosen
+
+
+def taken_before(spec: Selecting, n_units: int, n_tokens: int) -> float:
+    """A unit is taken where less than this was taken before it, in units or tokens as `spec` says.
+
+    Args:
+        n_units, n_tokens: of the domain, or of the whole pool.
+    """
+    if spec.unit == "documents":
+        return max(1, round(spec.share * n_units))
+    return float(spec.share * n_tokens * (1 - 1e-12))
+
+
+def refuse_infinite(count: int, first: str) -> NoReturn:
+    """Refuse scores that are no finite numbers.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(
+        f"{count} unit(s) have a score that is not a finite number (the first is {first}); "
+        "remove them or correct the selector."
+    )

@@ -1,6 +1,7 @@
 """What makes a selector: a frozen configuration with one method."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +17,10 @@ class SelectorBase(Frozen, ABC):
     <name>.py` that ends with `SELECTORS = (TheClass,)`. Budgets, ties and domains are handled
     elsewhere, the same for all.
     """
+
+    ALONE: ClassVar[bool] = False
+    """Whether a unit's score is the same whatever other units there are, so that a table that is larger than
+    memory can be scored in parts."""
 
     @abstractmethod
     def score(self, units: Units, seed: int) -> np.ndarray:

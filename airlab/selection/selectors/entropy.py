@@ -1,6 +1,6 @@
 """Uncertainty of the base model."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ class Entropy(SelectorBase):
     known to us: here the most uncertain documents are taken, by the mean over their tokens.
     """
 
+    ALONE: ClassVar[bool] = True
     kind: Literal["entropy"]
 
     def score(self, units: Units, seed: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The other end of AttentionInfluence: what the paper's claim says should help least."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -14,6 +14,7 @@ class InfluenceLow(SelectorBase):
     If the score carries the signal that is claimed, this arm is below `random`, not only below the top.
     """
 
+    ALONE: ClassVar[bool] = True
     kind: Literal["influence_low"]
 
     def score(self, units: Units, seed: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The longest documents: the confound that influence must be held against."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ class Length(SelectorBase):
     et al., arXiv 2501.19393) trains on the longest ones. Deviates: documents, not traces.
     """
 
+    ALONE: ClassVar[bool] = True
     kind: Literal["length"]
 
     def score(self, units: Units, seed: int) -> np.ndarray:

@@ -7,7 +7,7 @@ what an n-gram model of Wikipedia finds easy; Marion et al. (arXiv 2309.04564) c
 share of each domain, not what is below or above a threshold for the whole corpus.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from airlab.selection.units import Units
 class LossHigh(SelectorBase):
     """Mean loss, nats a token: the documents the base model finds hardest."""
 
+    ALONE: ClassVar[bool] = True
     kind: Literal["loss_high"]
 
     def score(self, units: Units, seed: int) -> np.ndarray:
@@ -27,6 +28,7 @@ class LossHigh(SelectorBase):
 class LossLow(SelectorBase):
     """Minus the mean loss: the documents the base model finds easiest."""
 
+    ALONE: ClassVar[bool] = True
     kind: Literal["loss_low"]
 
     def score(self, units: Units, seed: int) -> np.ndarray:

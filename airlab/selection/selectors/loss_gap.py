@@ -1,6 +1,6 @@
 """AttentionInfluence without its denominator."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ class LossGap(SelectorBase):
     loss and so favours what the base model already predicts well.
     """
 
+    ALONE: ClassVar[bool] = True
     kind: Literal["loss_gap"]
 
     def score(self, units: Units, seed: int) -> np.ndarray:

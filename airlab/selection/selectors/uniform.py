@@ -1,6 +1,6 @@
 """The control every selector has to beat."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ class Random(SelectorBase):
     AttentionInfluence (arXiv 2505.07293) has no such arm: it compares with the full pool only.
     """
 
+    ALONE: ClassVar[bool] = True
     kind: Literal["random"]
 
     def score(self, units: Units, seed: int) -> np.ndarray:
