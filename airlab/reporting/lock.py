@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 LOCK = "lock.json"
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _PATH = re.compile(r"(?:^|[\s\"'=:(])(?:~?/[\w.-]+|[A-Za-z]:[\\/])")
 
 
@@ -45,7 +45,7 @@ def write_lock(
     if not cells:
         raise ValueError("a lock without cells says nothing")
     for name, fingerprint in cells.items():
-        if not _FINGERPRINT.fullmatch(fingerprint):
+        if not FINGERPRINT.fullmatch(fingerprint):
             raise ValueError(f"the fingerprint of {name} is {fingerprint!r}, not 64 hexadecimal digits")
     lock = asdict(
         Lock(

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from airlab.reporting.figures import Figure
 from airlab.reporting.figures.results import ESTIMATES, GATHERED
-from airlab.reporting.lock import LOCK
+from airlab.reporting.lock import FINGERPRINT, LOCK
 from airlab.reporting.page.claims import Claim, claims
 from airlab.reporting.page.provenance import Entry, anchors, entries
 from airlab.reporting.page.question import Question
@@ -146,15 +146,15 @@ def _pages(published: Published, places: Places) -> Iterator[ShownPage]:
 
 
 def _figure(figure: Figure, section: str, places: Places, fingerprints: Mapping[str, str]) -> ShownFigure:
-    sources = (
-        Part(source[:12], fingerprints[source])
-        if source in fingerprints
-        else Part(source, places.file(source))
-        for source in figure.sources
-    )
+    def lead(source: str) -> Part:
+        if not FINGERPRINT.fullmatch(source):
+            return Part(source, places.file(source))
+        # What is no cell of the table was named where the figure's numbers were gathered.
+        return Part(source[:12], fingerprints.get(source, places.file(GATHERED)))
+
     # Safe: made by our own drawing code, where texts are escaped by the XML writer.
     svg = Markup(figure.svg)
-    return ShownFigure(f"{section}-figure-{figure.name}", figure.title, figure.caption, svg, tuple(sources))
+    return ShownFigure(f"{section}-figure-{figure.name}", figure.title, figure.caption, svg, tuple(map(lead, figure.sources)))
 
 
 def _costs(wall_s: Mapping[str, float], places: Places) -> ShownTable | None:
