@@ -8,11 +8,11 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from types import TracebackType
 
 from airlab.cli.answer import answer
+from airlab.lifeline import at_end_of_input
 
 _GRACE_S = 10.0
 
@@ -22,7 +22,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     sys.excepthook = _tell
     request = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    at_end_of_input(_end)
     module, function = request["call"].split(":")
 
     def call() -> None:
@@ -31,9 +31,7 @@ def main() -> None:
     sys.exit(answer(request["verb"], call))
 
 
-def _end_with_input() -> None:
-    while os.read(0, 1):  # not sys.stdin, whose lock this thread would still hold at the end
-        pass
+def _end() -> None:
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(_GRACE_S)
     os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -1,11 +1,14 @@
 """The process lm-eval runs in, seen from inside: one JSON request a line in, one JSON reply a line out.
 
-It ends when its input ends, so it never outlives the process that started it.
+It ends when its input ends, even in the middle of an evaluation, so it never outlives the process that
+started it: another one may soon write the same records.
 """
 
 import json
 import os
+import queue
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -15,13 +18,15 @@ from airlab.errors import UserError
 
 
 def main() -> None:
-    """Answer requests until standard input is closed."""
+    """Answer requests; ends the process when standard input is closed."""
     # Replies go to a private copy of standard output; whatever libraries print goes to the log.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    for line in sys.stdin:
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    while True:
         try:
-            reply: dict[str, Any] = {"ok": _answer(json.loads(line))}
+            reply: dict[str, Any] = {"ok": _answer(json.loads(requests.get()))}
         except UserError as error:
             reply = {"user_error": str(error)}
         except Exception as error:
@@ -30,6 +35,12 @@ def main() -> None:
         sys.stderr.flush()
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
+
+
+def _read(requests: "queue.SimpleQueue[str]") -> None:
+    for line in sys.stdin:
+        requests.put(line)
+    os._exit(0)  # whatever is being evaluated, nobody waits for it any more
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import airlab
 from airlab.errors import UserError
+from airlab.lifeline import lifeline
 from airlab.training.worker import FACTS, USER_ERROR, AnyJob
 
 
@@ -21,7 +22,7 @@ def launch(job: AnyJob) -> dict[str, object]:
     if job.machine.processes == 1 and job.machine.deepspeed_stage is None:
         return job.run()
     job.check()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, lifeline() as standard_input:
         path = Path(folder, "job.json")
         path.write_text(job.model_dump_json())
         ended = subprocess.run(
@@ -30,6 +31,7 @@ def launch(job: AnyJob) -> dict[str, object]:
                 *("--nproc-per-node", str(job.machine.processes)),
                 *("-m", "airlab.training.worker", str(path)),
             ],
+            stdin=standard_input,
             env=_environment(job),
             check=False,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ANYWHERE = {"errors", "randomness", "progress"}
+ANYWHERE = {"errors", "lifeline", "progress", "randomness"}
 DOMAIN = [
     "text",
     "kernels",

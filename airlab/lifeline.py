@@ -1,0 +1,32 @@
+"""Processes that never outlive the one that started them: their standard input is a pipe that it holds open.
+
+The system closes a pipe however its owner dies, so nothing has to be told, and nothing is left that would go
+on writing where the next attempt works.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def lifeline() -> Iterator[int]:
+    """A standard input for processes to be started; it ends with the block, or with this process."""
+    reader, writer = os.pipe()
+    try:
+        yield reader
+    finally:
+        os.close(writer)
+        os.close(reader)
+
+
+def at_end_of_input(end: Callable[[], None]) -> None:
+    """Read standard input away in a thread, and call `end` there when it is over."""
+
+    def read() -> None:
+        while os.read(0, 1 << 12):  # not sys.stdin, whose lock this thread would still hold at the end
+            pass
+        end()
+
+    threading.Thread(target=read, daemon=True).start()
