@@ -7,7 +7,19 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from airlab.reporting.figures import effects
+from airlab.reporting.figures import (
+    ablations,
+    audit,
+    checkpoints,
+    cost,
+    curves,
+    documents,
+    effects,
+    evidence,
+    head_map,
+    masking,
+    stability,
+)
 from airlab.reporting.figures.canvas import style
 from airlab.reporting.figures.figure import Figure, save
 from airlab.reporting.figures.palette import STYLE
@@ -15,7 +27,19 @@ from airlab.reporting.figures.results import Results
 
 __all__ = ["STYLE", "Figure", "draw_all", "save"]
 
-_DRAWERS: tuple[Callable[[Results], Iterator[Figure]], ...] = (effects.draw,)
+_DRAWERS: tuple[Callable[[Results], Iterator[Figure]], ...] = (
+    effects.draw,
+    ablations.draw,
+    masking.draw,
+    evidence.draw,
+    audit.draw,
+    head_map.draw,
+    stability.draw,
+    checkpoints.draw,
+    documents.draw,
+    curves.draw,
+    cost.draw,
+)
 """In the order they are read."""
 
 

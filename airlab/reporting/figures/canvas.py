@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 WIDTH = 400
 """Points of every sheet."""
 
+MARGIN = 14
+KEY_LINE = 17
 SMALL = 10
 TEXT = 11
+
+Entry = tuple[str, str, str, bool]
+"""Of a key: words, colour, marker, and whether it is filled."""
 
 _INK, _MUTED, _GRID, _PAPER = (LIGHT[name] for name in ("ink", "muted", "grid", "paper"))
 _SETTINGS: Any = {
@@ -93,6 +98,64 @@ class Sheet:
         gid = f"mark-{len(self._titles)}"
         artist.set_gid(gid)
         self._titles[gid] = titles
+
+    def interval(
+        self,
+        axes: "Axes",
+        y: float,
+        value: float | None,
+        low: float | None,
+        high: float | None,
+        said: str,
+        *,
+        colour: str = "blue",
+        marker: str = "o",
+        filled: bool = True,
+        size: float = 6,
+    ) -> None:
+        """A point with its interval at the height `y`; a question mark where the value is unknown."""
+        if value is None:
+            left, right = axes.get_xlim()
+            mark = axes.text((left + right) / 2, y, "?", ha="center", va="center", color=_MUTED)
+            self.tell(mark, said)
+            return
+        if low is not None and high is not None:
+            (line,) = axes.plot([low, high], [y, y], color=LIGHT[colour], linewidth=size / 4 + 0.3)
+            self.tell(line, said)
+        (point,) = axes.plot(
+            [value],
+            [y],
+            marker=marker,
+            markersize=size,
+            color=LIGHT[colour],
+            markerfacecolor=LIGHT[colour] if filled else _PAPER,
+            markeredgewidth=size / 4,
+            clip_on=False,
+        )
+        self.tell(point, said)
+
+    def key(self, y: float, entries: "Sequence[Entry]", columns: int) -> None:
+        """Which mark means what: lines of `columns` entries, the first at the height `y`."""
+        from matplotlib.lines import Line2D
+
+        wide = (WIDTH - 2 * MARGIN) / columns
+        for number, (words, colour, marker, filled) in enumerate(entries):
+            line, column = divmod(number, columns)
+            x, at = MARGIN + wide * column, y + KEY_LINE * line
+            mark = Line2D(
+                [(x + 4) / WIDTH],
+                [1 - at / self.height],
+                marker=marker,
+                markersize=6,
+                color=LIGHT[colour],
+                markerfacecolor=LIGHT[colour] if filled else _PAPER,
+                markeredgewidth=1.4,
+                linestyle="none",
+                transform=self.drawing.transFigure,
+                figure=self.drawing,
+            )
+            self.drawing.add_artist(mark)
+            self.text(x + 12, at, shortened(words, wide - 18, SMALL), fontsize=SMALL, color=_MUTED)
 
     def finish(self, prefix: str, name: str, title: str, caption: str, sources: Sequence[str]) -> Figure:
         """The figure. Its ids begin with its name and `prefix`."""

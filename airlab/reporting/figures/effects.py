@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airlab.reporting.figures.canvas import SMALL, WIDTH, Sheet, shortened, text_width
+from airlab.reporting.figures.canvas import MARGIN, SMALL, WIDTH, Sheet, shortened, text_width
 from airlab.reporting.figures.figure import Figure
 from airlab.reporting.figures.palette import LIGHT
 from airlab.reporting.figures.results import ESTIMATES, Results, in_words, signed
 from airlab.reporting.formats import UNKNOWN, number, p_text
 
-_LEFT, _RIGHT = 14, 14
 _TOP, _ROW, _AXIS = 26, 38, 44
 _MARKS = {"beat": ("^", "green"), "lost to": ("v", "orange")}
 _NOT_TOLD_APART = ("o", "blue")
@@ -103,21 +102,21 @@ def forest(
     """One line of numbers and one of marks for every effect, over a common axis."""
     height = _TOP + _ROW * len(effects) + _AXIS
     sheet = Sheet(height)
-    axes = sheet.axes(_LEFT, _TOP - 4, WIDTH - _LEFT - _RIGHT, _ROW * len(effects) + 4)
+    axes = sheet.axes(MARGIN, _TOP - 4, WIDTH - MARGIN - MARGIN, _ROW * len(effects) + 4)
     reach = _reach(effects)
     axes.set_xlim(-reach, reach)
     axes.set_ylim(len(effects), -0.1)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("composite difference, standard deviations between items")
-    sheet.text(_LEFT, 11, f"← {shortened(other, 120)} better", fontsize=SMALL, color=LIGHT["muted"])
-    sheet.text(WIDTH - _RIGHT, 11, "variant better →", fontsize=SMALL, color=LIGHT["muted"], ha="right")
+    sheet.text(MARGIN, 11, f"← {shortened(other, 120)} better", fontsize=SMALL, color=LIGHT["muted"])
+    sheet.text(WIDTH - MARGIN, 11, "variant better →", fontsize=SMALL, color=LIGHT["muted"], ha="right")
     for row, effect in enumerate(effects):
         numbers = _numbers(effect)
-        room = WIDTH - _LEFT - _RIGHT - text_width(numbers, SMALL) - 10
+        room = WIDTH - MARGIN - MARGIN - text_width(numbers, SMALL) - 10
         y = _TOP + _ROW * row + 9
-        sheet.text(_LEFT, y, shortened(effect.name, room), color=LIGHT["ink"])
-        sheet.text(WIDTH - _RIGHT, y, numbers, fontsize=SMALL, color=LIGHT["muted"], ha="right")
+        sheet.text(MARGIN, y, shortened(effect.name, room), color=LIGHT["ink"])
+        sheet.text(WIDTH - MARGIN, y, numbers, fontsize=SMALL, color=LIGHT["muted"], ha="right")
         _mark(sheet, axes, row + 0.7, effect, reach)
     return sheet.finish(results.prefix, name, title, caption, sources)
 
@@ -145,22 +144,7 @@ def _mark(sheet: Sheet, axes: Any, y: float, effect: Effect, reach: float) -> No
         sheet.tell(
             band, f"{effect.name}: a true difference below {effect.detectable:.3f} would likely be missed"
         )
-    if effect.value is None:
-        axes.text(0, y, "?", ha="center", va="center", color=LIGHT["muted"])
-        return
     marker, colour = _MARKS.get(effect.outcome, _NOT_TOLD_APART)
-    filled = effect.outcome in _MARKS
-    if effect.low is not None and effect.high is not None:
-        (line,) = axes.plot([effect.low, effect.high], [y, y], color=LIGHT[colour], linewidth=2)
-        sheet.tell(line, said)
-    (point,) = axes.plot(
-        [effect.value],
-        [y],
-        marker=marker,
-        markersize=7,
-        color=LIGHT[colour],
-        markerfacecolor=LIGHT[colour] if filled else LIGHT["paper"],
-        markeredgewidth=1.6,
-        clip_on=False,
-    )
-    sheet.tell(point, said)
+    told_apart = effect.outcome in _MARKS
+    ends = effect.value, effect.low, effect.high
+    sheet.interval(axes, y, *ends, said, colour=colour, marker=marker, filled=told_apart, size=7)

@@ -46,6 +46,7 @@ def inline(svg: str, name: str, label: str, titles: Mapping[str, Sequence[str]])
     _rename(root, name)
     for element in root.iter():
         _tidy(element)
+        _share_style(element)
     _, _, width, height = root.attrib["viewBox"].split()
     root.attrib.clear()
     root.attrib.update(
@@ -117,6 +118,15 @@ def _tidy(element: Element) -> None:
         element.text = None
     if not (element.tail or "").strip():
         element.tail = None
+
+
+def _share_style(element: Element) -> None:
+    """Say once in a group what all its marks say."""
+    styles = {child.get("style") for child in element if child.tag == f"{{{SVG}}}use"}
+    if len(styles) == 1 and None not in styles and "style" not in element.attrib and len(element) > 2:
+        element.set("style", styles.pop() or "")
+        for child in element:
+            child.attrib.pop("style", None)
 
 
 def _short(number: str) -> str:

@@ -64,6 +64,11 @@ class Results:
         with path.open(encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
 
+    def text(self, name: str) -> str:
+        """A file's text; empty where there is none."""
+        path = self.folder / name
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
     def _json(self, name: str) -> dict[str, Any] | None:
         path = self.folder / name
         if not path.is_file():
