@@ -15,6 +15,7 @@ from airlab.store.files import Files
 from airlab.store.stage import Stage, Workdir
 
 if TYPE_CHECKING:
+    from airlab.text.quarantine import Quarantine, Sieve
     from airlab.text.readers import Row
 
 
@@ -22,21 +23,22 @@ if TYPE_CHECKING:
 class ImportCorpus(Stage):
     """``documents.parquet``, ``skipped.parquet``, ``manifest.json``; ids, domains and order are the input's.
 
-    Either `files` with their `format`, or `hub`. Build it with `of_path` or `of_hub`.
+    The first record that is broken ends it. Either `files` with their `format`, or `hub`. Build it with
+    `of_path` or `of_hub`.
     """
 
     VERSION: ClassVar[int] = 1
 
     files: Files | None
     format: str | None
-    """A `airlab.text.readers.Format`; the name that told it is not part of the content's hash."""
+    """A `airlab.text.records.Format`; the name that told it is not part of the content's hash."""
     hub: HubDataset | None
     columns: Columns
 
     @classmethod
     def of_path(cls, path: Path, columns: Columns) -> Self:
         """For a file or folder. `UserError` if it is missing, empty or of an unknown type."""
-        from airlab.text.readers import format_of
+        from airlab.text.records import format_of
 
         kind = format_of(path)
         return cls(Files.of(path), kind, None, columns)
@@ -51,7 +53,10 @@ class ImportCorpus(Stage):
         return self.hub.name.split("/")[-1] if self.hub else (self.format or "").replace(" ", "-")
 
     def run(self, work: Workdir, machine: Machine) -> None:
-        """Stream the input into the tables; any error leaves neither of them."""
+        """Stream the input into the tables; any error leaves none of them."""
+        self._import(work, None)
+
+    def _import(self, work: Workdir, quarantine: "Quarantine | None") -> None:
         from airlab.text.documents import SCHEMA, SKIPPED_SCHEMA, TableWriter
         from airlab.text.importing import import_rows
 
@@ -65,7 +70,7 @@ class ImportCorpus(Stage):
             def watch(rows: Iterator["Row"]) -> Iterator["Row"]:
                 return track(rows, label="documents read", unit="documents")
 
-            facts = import_rows(self._rows, documents, skipped, source, watch)
+            facts = import_rows(self._rows, documents, skipped, source, watch, quarantine)
         with work.writing("manifest.json") as path:
             path.write_text(json.dumps(facts, indent=1) + "\n")
         work.note(**facts)
@@ -73,11 +78,28 @@ class ImportCorpus(Stage):
     def _sha256(self) -> str:
         return self.files.sha256 if self.files else ""
 
-    def _rows(self) -> Iterator["Row"]:
+    def _rows(self, sieve: "Sieve") -> Iterator["Row"]:
         from airlab.text.readers import read_hub, read_rows
 
         if self.hub is not None:
-            return read_hub(self.hub, self.columns)
+            return read_hub(self.hub, self.columns, sieve)
         if self.files is None or self.format is None:
             raise UserError("no input was given: name a file, a folder or a hub data set.")
-        return read_rows(self.files.path, self.format, self.columns)  # type: ignore[arg-type]
+        return read_rows(self.files.path, self.format, self.columns, sieve)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class ImportSoundCorpus(ImportCorpus):
+    """The same, and ``quarantine.parquet``: broken records are listed there with the reason, and left out.
+
+    in = documents + skipped + quarantined. Of several records with one id the first sound one is kept.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    def run(self, work: Workdir, machine: Machine) -> None:
+        """Stream the input into the tables, reading it twice: the ids alone first."""
+        from airlab.text.quarantine import Quarantine
+
+        with work.writing("quarantine.parquet") as path, Quarantine(path) as quarantine:
+            self._import(work, quarantine)

@@ -1,41 +1,41 @@
 """The user's own documents: JSON lines (plain, gzip, zstd), Parquet, a saved data set, a hub data set.
 
-All readers stream. They yield one `Row` a document, in the order of the input, and stop with a
-`UserError` of one sentence at the first thing that is not a document.
+All readers stream. They yield one `Row` a document, in the order of the input. What is not a document goes to
+a `Sieve`, which ends the reading with a `UserError` of one sentence or counts it.
 """
 
-import gzip
 import itertools
-import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from airlab.errors import UserError
 from airlab.schema.text import Columns, HubDataset
-
-Format = Literal["jsonl", "jsonl.gz", "jsonl.zst", "parquet", "folder", "saved data set"]
+from airlab.text.quarantine import Broken, Place, Refuse, Sieve
+from airlab.text.records import (
+    Batches,
+    Format,
+    Read,
+    all_broken,
+    json_lines,
+    json_type,
+    members_of,
+    open_parquet,
+    open_saved,
+    suffix_format,
+    table_records,
+    two_columns,
+)
 
 TEXT_NAMES = ("text", "content", "document")
 ID_NAMES = ("id", "unit_id", "doc_id", "uuid")
 DOMAIN_NAMES = ("domain", "source_domain", "subset")
 
-_SUFFIXES: dict[str, Format] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".jsonl.gz": "jsonl.gz",
-    ".ndjson.gz": "jsonl.gz",
-    ".jsonl.zst": "jsonl.zst",
-    ".ndjson.zst": "jsonl.zst",
-    ".parquet": "parquet",
-}
-_BATCH = 256
-_CHUNK_BYTES = 1 << 16
+_REFUSE = Refuse()
+_REPEATED = "has the id '{}' of a document before it: make the ids unique or set input.id to another column."
 
 
 class Row(NamedTuple):
@@ -56,54 +56,32 @@ class ChosenColumns(NamedTuple):
     domain: str | None
 
 
-def format_of(path: Path) -> Format:
-    """How to read the file or folder, by its suffix or its contents. `UserError` for anything else."""
-    if not path.exists():
-        raise UserError(f"{path} does not exist: check the path.")
-    if path.is_dir():
-        if (path / "dataset_dict.json").exists():
-            splits = ", ".join(json.loads((path / "dataset_dict.json").read_text()).get("splits", []))
-            raise UserError(f"{path} holds several splits ({splits}): give the folder of one of them.")
-        if (path / "state.json").exists():
-            return "saved data set"
-        members_of(path)
-        return "folder"
-    found = suffix_format(path.name)
-    if found is None:
-        raise UserError(
-            f"{path} is of an unknown type: give a {', '.join(_SUFFIXES)} file or a saved data set."
-        )
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty: give a file with documents.")
-    return found
-
-
-def read_rows(path: Path, kind: Format, columns: Columns) -> Iterator[Row]:
+def read_rows(path: Path, kind: Format, columns: Columns, sieve: Sieve = _REFUSE) -> Iterator[Row]:
     """All documents of a file or folder of that format.
 
-    Errors: `UserError` for a damaged file, a line that is not JSON, a missing or non-text column, an id
-    that is no string or whole number, or an input without documents.
+    Errors: `UserError` for a damaged file or an input without documents. Told to the sieve: a line that is
+    not JSON, a missing or non-text column, an id that is no string or whole number, rows that are damaged.
     """
     if kind not in get_args(Format):
         raise UserError(f"There is no format '{kind}': choose one of {', '.join(get_args(Format))}.")
     counter = itertools.count()
     if kind == "folder":
         rows: Iterator[Row] = itertools.chain.from_iterable(
-            _read_file(member, suffix_format(member.name) or "jsonl", columns, counter)
+            _read_file(member, suffix_format(member.name) or "jsonl", columns, counter, sieve, member.name)
             for member in members_of(path)
         )
     elif kind == "saved data set":
-        rows = _read_saved(path, columns, counter)
+        rows = _read_saved(path, columns, counter, sieve)
     else:
-        rows = _read_file(path, kind, columns, counter)
-    return _not_empty(rows, str(path))
+        rows = _read_file(path, kind, columns, counter, sieve)
+    return _not_empty(rows, str(path), sieve)
 
 
-def read_hub(hub: HubDataset, columns: Columns) -> Iterator[Row]:
+def read_hub(hub: HubDataset, columns: Columns, sieve: Sieve = _REFUSE) -> Iterator[Row]:
     """All documents of one split of a hub data set at its pinned commit, streamed."""
     with hub_stream(hub) as (stream, where):
-        rows = itertools.islice(read_records(stream, columns, where), hub.max_documents)
-        yield from _not_empty(rows, where)
+        some = itertools.islice(stream, hub.max_documents)
+        yield from _not_empty(read_records(some, columns, where, sieve), where, sieve)
 
 
 @contextmanager
@@ -129,25 +107,47 @@ def hub_stream(hub: HubDataset) -> Iterator[tuple[Iterable[dict[str, Any]], str]
         ) from error
 
 
-def read_records(records: Iterable[dict[str, Any]], columns: Columns, where: str) -> Iterator[Row]:
+def read_records(
+    records: Iterable[dict[str, Any]], columns: Columns, where: str, sieve: Sieve = _REFUSE
+) -> Iterator[Row]:
     """Rows of a stream of records that all have the same columns, such as a streamed data set."""
-    counter = itertools.count()
-    make: Callable[[dict[str, Any], str], Row] | None = None
-    for number, record in enumerate(records):
-        if make is None:
-            make = row_maker(choose_columns(list(record), columns, where), columns, counter)
-        yield make(record, f"document {number} of {where}")
+    placed = ((Place(where, unit="document", number=n), record) for n, record in enumerate(records))
+    return _rows(placed, Place(where), columns, itertools.count(), sieve)
 
 
-def choose_columns(present: list[str], columns: Columns, where: str) -> ChosenColumns:
-    """The columns named in `columns`, or else those with a usual name. `UserError` lists what there is."""
+def _rows(
+    records: Iterable[Read], source: Place, columns: Columns, counter: Iterator[int], sieve: Sieve
+) -> Iterator[Row]:
+    """Rows of records; the first that has a text column says which columns are read."""
+    make: Callable[[dict[str, Any], Place, int], Row] | None = None
+    for (place, record), position in zip(records, counter, strict=False):
+        try:
+            if isinstance(record, Broken):
+                raise record
+            if make is None:
+                make = row_maker(choose_columns(list(record), columns, source), columns)
+            row = make(record, place, position)
+            if sieve.repeated(row.unit_id):
+                raise Broken(place, "a repeated id", _REPEATED.format(row.unit_id), row.unit_id)
+        except Broken as found:
+            sieve.broken(found if found.place is place else found.of(place))
+            continue
+        yield row
+
+
+def choose_columns(present: list[str], columns: Columns, where: Place) -> ChosenColumns:
+    """The columns named in `columns`, or else those with a usual name. `Broken` lists what there is."""
     listed = ", ".join(present)
 
     def find(wanted: str | None, usual: tuple[str, ...], what: str) -> str | None:
         if wanted is None:
             return next((name for name in usual if name in present), None)
         if wanted not in present:
-            raise UserError(f"{where} has no column '{wanted}' for the {what}: its columns are {listed}.")
+            raise Broken(
+                where,
+                f"no column for the {what}",
+                f"has no column '{wanted}' for the {what}: its columns are {listed}.",
+            )
         return wanted
 
     text = find(columns.text, TEXT_NAMES, "text")
@@ -157,217 +157,128 @@ def choose_columns(present: list[str], columns: Columns, where: str) -> ChosenCo
             f"files first and give them as a data set with a text column."
         )
     if text is None:
-        raise UserError(f"{where} has no text column: set input.text to one of its columns, {listed}.")
+        raise Broken(
+            where,
+            "no column for the text",
+            f"has no text column: set input.text to one of its columns, {listed}.",
+        )
     return ChosenColumns(
         text, find(columns.id, ID_NAMES, "ids"), find(columns.domain, DOMAIN_NAMES, "domains")
     )
 
 
-def row_maker(
-    chosen: ChosenColumns, columns: Columns, counter: Iterator[int]
-) -> Callable[[dict[str, Any], str], Row]:
-    """What makes a `Row` of a record and of where it stands; `UserError` for what cannot be one."""
+def row_maker(chosen: ChosenColumns, columns: Columns) -> Callable[[dict[str, Any], Place, int], Row]:
+    """What makes a `Row` of a record, its place and its number; `Broken` for what cannot be one."""
 
-    def make(record: dict[str, Any], where: str) -> Row:
-        position = next(counter)
-        if chosen.text not in record:
-            raise UserError(f"{where} has no '{chosen.text}': its columns are {', '.join(record)}.")
-        text = record[chosen.text]
-        if text is not None and not isinstance(text, str):
-            raise UserError(
-                f"{where} has a {json_type(text)} in '{chosen.text}' where text is needed: "
-                f"convert it or set input.text to another column."
-            )
+    def make(record: dict[str, Any], where: Place, position: int) -> Row:
         unit_id, id_type = f"row-{position:08d}", "position"
         if chosen.id is not None:
             value = record.get(chosen.id)
             if isinstance(value, bool) or not isinstance(value, str | int):
-                raise UserError(
-                    f"{where} has a {json_type(value)} in '{chosen.id}': give every document "
-                    f"a string or whole number."
+                raise Broken(
+                    where,
+                    "an id of another type",
+                    f"has a {json_type(value)} in '{chosen.id}': give every document a string or whole "
+                    "number.",
                 )
             unit_id, id_type = str(value), type(value).__name__
+        if chosen.text not in record:
+            raise Broken(
+                where,
+                "no column for the text",
+                f"has no '{chosen.text}': its columns are {', '.join(record)}.",
+                unit_id,
+            )
+        text = record[chosen.text]
+        if text is not None and not isinstance(text, str):
+            raise Broken(
+                where,
+                "text of another type",
+                f"has a {json_type(text)} in '{chosen.text}' where text is needed: convert it or set "
+                "input.text to another column.",
+                unit_id,
+            )
         domain = record.get(chosen.domain) if chosen.domain is not None else None
         if domain is not None and (isinstance(domain, bool) or not isinstance(domain, str | int)):
-            raise UserError(
-                f"{where} has a {json_type(domain)} in '{chosen.domain}' where a domain's name is needed."
+            raise Broken(
+                where,
+                "a domain of another type",
+                f"has a {json_type(domain)} in '{chosen.domain}' where a domain's name is needed.",
+                unit_id,
             )
         row = Row(unit_id, columns.default_domain if domain is None else str(domain), text or "", id_type)
         try:
             "".join(row).encode()
         except UnicodeEncodeError as error:
-            raise UserError(
-                f"{where} holds half a character ({error.object[error.start]!r}): repair the text."
+            raise Broken(
+                where,
+                "half a character",
+                f"holds half a character ({error.object[error.start]!r}): repair the text.",
+                unit_id,
             ) from error
         return row
 
     return make
 
 
-def json_type(value: Any) -> str:
-    """What JSON calls a value's type."""
-    names = {
-        dict: "object",
-        list: "list",
-        bool: "boolean",
-        int: "number",
-        float: "number",
-        type(None): "null",
-    }
-    return names.get(type(value), type(value).__name__)
-
-
-def _not_empty(rows: Iterator[Row], where: str) -> Iterator[Row]:
+def _not_empty(rows: Iterator[Row], where: str, sieve: Sieve) -> Iterator[Row]:
     first = next(rows, None)
+    if first is None and sieve.first is not None:
+        raise UserError(
+            f"{where} holds no document that can be read; the first of those broken: {sieve.first}"
+        )
     if first is None:
         raise UserError(f"{where} holds no documents: give one that does.")
     yield first
     yield from rows
 
 
-def suffix_format(name: str) -> Format | None:
-    """The format that a file's name tells; None if it tells none."""
-    return next((found for suffix, found in _SUFFIXES.items() if name.lower().endswith(suffix)), None)
-
-
-def members_of(folder: Path) -> list[Path]:
-    """The files of a folder that can be read, sorted. `UserError` if there is none."""
-    members = sorted(path for path in folder.iterdir() if path.is_file() and suffix_format(path.name))
-    if not members:
-        raise UserError(f"{folder} is neither a saved data set nor a folder of {', '.join(_SUFFIXES)} files.")
-    return members
-
-
-def _read_file(path: Path, kind: Format, columns: Columns, counter: Iterator[int]) -> Iterator[Row]:
-    if kind == "parquet":
-        yield from _read_parquet(path, columns, counter)
-        return
-    make: Callable[[dict[str, Any], str], Row] | None = None
-    for where, record in json_lines(path, kind, "flat JSON object"):
-        if make is None:
-            make = row_maker(choose_columns(list(record), columns, str(path)), columns, counter)
-        yield make(record, where)
-
-
-def json_lines(path: Path, kind: Format, shape: str = "JSON object") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where a line stands, in words for the user, and the record that it holds.
-
-    Args:
-        shape: what a line that is nested too deeply should be instead.
-    """
-    for number, line in enumerate(_lines(path, kind), 1):
-        if not line.strip():
-            continue
-        where = f"line {number} of {path}"
-        try:
-            record = json.loads(line)
-        except ValueError as error:  # also bytes that are not UTF-8
-            raise UserError(f"{where} is not JSON ({error}): write one JSON object a line.") from error
-        except RecursionError as error:
-            raise UserError(f"{where} is nested too deeply: write one {shape} a line.") from error
-        if not isinstance(record, dict):
-            raise UserError(f"{where} is a JSON {json_type(record)}: write one JSON object a line.")
-        yield where, record
-
-
-def _lines(path: Path, kind: Format) -> Iterator[bytes]:
-    try:
-        if kind == "jsonl.zst":
-            yield from _zstd_lines(path)
-        elif kind == "jsonl.gz":
-            with gzip.open(path, "rb") as file:
-                yield from file
-        else:
-            with path.open("rb") as file:
-                yield from file
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path} is damaged or not a gzip file ({error}): write it again.") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}.") from error
-
-
-def _zstd_lines(path: Path) -> Iterator[bytes]:
-    import zstandard
-
-    # The stream reader takes a file cut short for its end; the frame object tells.
-    frame = zstandard.ZstdDecompressor().decompressobj()
-    held, fresh = b"", True
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                while chunk:
-                    if frame.eof:
-                        frame = zstandard.ZstdDecompressor().decompressobj()
-                    held += frame.decompress(chunk)
-                    fresh = False
-                    chunk = frame.unused_data if frame.eof else b""
-                    *lines, held = held.split(b"\n")
-                    yield from lines
-    except zstandard.ZstdError as error:
-        raise UserError(f"{path} is damaged or not a zstd file ({error}): write it again.") from error
-    if not frame.eof and not fresh:
-        raise UserError(f"{path} is damaged (it ends inside a zstd frame): write it again.")
-    if held:
-        yield held
-
-
-def _read_parquet(path: Path, columns: Columns, counter: Iterator[int]) -> Iterator[Row]:
-    with open_parquet(path) as (schema, batches):
-        yield from _read_batches(schema, batches, columns, counter, str(path))
-
-
-Batches = Callable[[list[str]], Iterable[pa.RecordBatch | pa.Table]]
-"""Some columns of a table, in small pieces."""
-
-
-@contextmanager
-def open_parquet(path: Path) -> Iterator[tuple[pa.Schema, Batches]]:
-    """A Parquet file; what is wrong with it while it is read inside the block is a `UserError`."""
-    try:
-        with pq.ParquetFile(path) as file:
-            yield file.schema_arrow, lambda names: file.iter_batches(batch_size=_BATCH, columns=names)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}): write it again."
-        ) from error
-
-
-def _read_saved(path: Path, columns: Columns, counter: Iterator[int]) -> Iterator[Row]:
-    schema, batches = open_saved(path)
-    yield from _read_batches(schema, batches, columns, counter, str(path))
-
-
-def open_saved(path: Path) -> tuple[pa.Schema, Batches]:
-    """A saved data set. `UserError` if it is none."""
-    import datasets
-
-    try:
-        data = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is not a readable saved data set ({error}): save it again.") from error
-    return (
-        data.features.arrow_schema,
-        lambda names: data.select_columns(names).with_format("arrow").iter(_BATCH),
-    )
-
-
-def _read_batches(
-    schema: pa.Schema,
-    batches: Batches,
-    columns: Columns,
-    counter: Iterator[int],
-    where: str,
+def _read_file(
+    path: Path, kind: Format, columns: Columns, counter: Iterator[int], sieve: Sieve, member: str = ""
 ) -> Iterator[Row]:
-    chosen = choose_columns(schema.names, columns, where)
+    source = Place(str(path), member)
+    if kind == "parquet":
+        with open_parquet(path) as (schema, batches):
+            yield from _rows(_of_parquet(schema, batches, source, columns), source, columns, counter, sieve)
+    else:
+        yield from _rows(json_lines(source, kind, "flat JSON object"), source, columns, counter, sieve)
+
+
+def _read_saved(path: Path, columns: Columns, counter: Iterator[int], sieve: Sieve) -> Iterator[Row]:
+    schema, batches = open_saved(path)
+    source = Place(str(path))
+    chosen = _text_columns(schema, columns, source)
+    return _rows(table_records(batches, source, _names(chosen)), source, columns, counter, sieve)
+
+
+def _of_parquet(schema: pa.Schema, batches: Batches, source: Place, columns: Columns) -> Iterator[Read]:
+    try:
+        chosen = _text_columns(schema, columns, source)
+    except Broken as found:
+        return all_broken(batches, source, found)
+    return table_records(batches, source, _names(chosen))
+
+
+def _names(chosen: ChosenColumns) -> list[str]:
+    return list(dict.fromkeys(name for name in chosen if name is not None))
+
+
+def _text_columns(schema: pa.Schema, columns: Columns, source: Place) -> ChosenColumns:
+    chosen = choose_columns(schema.names, columns, source)
+    for name in chosen:
+        if name is not None and schema.names.count(name) > 1:
+            raise two_columns(source, name)
     kind = schema.field(chosen.text).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        raise UserError(
-            f"the column '{chosen.text}' of {where} holds {kind}, not text: set input.text to another column."
+    if not (
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_null(kind)
+    ):
+        raise Broken(
+            source,
+            "text of another type",
+            f"holds {kind} in the column '{chosen.text}', not text: set input.text to another column.",
         )
-    make = row_maker(chosen, columns, counter)
-    number = 0
-    for batch in batches(list(dict.fromkeys(name for name in chosen if name is not None))):
-        for record in batch.to_pylist():
-            yield make(record, f"row {number} of {where}")
-            number += 1
+    return chosen

@@ -8,7 +8,7 @@ after the last answer are left out and counted.
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,21 +18,21 @@ from airlab.errors import UserError
 from airlab.schema.text import Columns, HubDataset
 from airlab.schema.traces import Layout, TraceColumns
 from airlab.text.documents import Skipped, TableWriter
-from airlab.text.readers import (
-    DOMAIN_NAMES,
-    ID_NAMES,
+from airlab.text.quarantine import Broken, Place, Quarantine, Refuse
+from airlab.text.readers import DOMAIN_NAMES, ID_NAMES, ChosenColumns, hub_stream, row_maker
+from airlab.text.records import (
     Batches,
-    ChosenColumns,
     Format,
-    Row,
-    hub_stream,
+    Read,
+    all_broken,
     json_lines,
     json_type,
     members_of,
     open_parquet,
     open_saved,
-    row_maker,
     suffix_format,
+    table_records,
+    two_columns,
 )
 from airlab.text.traces import Message, Role, Trace
 
@@ -65,8 +65,12 @@ EMPTY = "an empty response"
 _SAID = "text"
 """Column in which all that a trace says goes through the checks that every text goes through."""
 
-Record = tuple[str, dict[str, Any]]
-"""Where it stands, in words for the user, and its columns."""
+_LARGEST = (1 << 63) - 1
+"""Rank that a table can hold."""
+
+_NO_COLUMN = "no column for a trace"
+_NO_TURNS = "messages that are no turns"
+_UNIQUE = "make the ids unique or set input.id to another column."
 
 
 class ChosenTraceColumns(NamedTuple):
@@ -93,96 +97,124 @@ class _Turns(NamedTuple):
     """How many turns follow the answer."""
 
 
-def read_trace_records(path: Path, kind: Format, columns: TraceColumns) -> Iterator[Record]:
+def read_trace_records(path: Path, kind: Format, columns: TraceColumns) -> Iterator[Read]:
     """The records of a file or folder of that format, at least the columns that `import_traces` asks for.
 
-    Errors: `UserError` for a damaged file, a line that is not JSON, an input without records, or columns
-    that hold no traces.
+    Errors: `UserError` for a damaged file, or a saved data set whose columns hold no traces.
     """
     if kind == "folder":
-        records: Iterator[Record] = itertools.chain.from_iterable(
-            _file(member, suffix_format(member.name) or "jsonl", columns) for member in members_of(path)
+        return itertools.chain.from_iterable(
+            _file(Place(str(member), member.name), suffix_format(member.name) or "jsonl", columns)
+            for member in members_of(path)
         )
-    elif kind == "saved data set":
-        records = _saved(path, columns)
-    else:
-        records = _file(path, kind, columns)
-    return records
+    if kind == "saved data set":
+        return _saved(path, columns)
+    return _file(Place(str(path)), kind, columns)
 
 
-def read_hub_records(hub: HubDataset) -> Iterator[Record]:
+def read_hub_records(hub: HubDataset) -> Iterator[Read]:
     """The records of one split of a hub data set at its pinned commit, streamed."""
     with hub_stream(hub) as (stream, where):
         for number, record in enumerate(itertools.islice(stream, hub.max_documents)):
-            yield f"trace {number} of {where}", record
+            yield Place(where, unit="trace", number=number), record
 
 
 def import_traces(
-    records: Iterable[Record], columns: TraceColumns, source: str, traces: TableWriter, skipped: TableWriter
+    records: Iterable[Read],
+    columns: TraceColumns,
+    source: str,
+    traces: TableWriter,
+    skipped: TableWriter,
+    quarantine: Quarantine | None = None,
 ) -> dict[str, object]:
-    """Writes every record to one of the two tables and returns counts: in = traces + skipped.
+    """Writes every record to one of the tables and returns counts: in = traces + skipped (+ quarantined).
 
     Memory: the ids and one row group.
 
+    Args:
+        quarantine: where broken records go; None refuses the first of them.
+
     Raises:
-        UserError: no records, two with one id, columns that are missing or hold something else; and, unless
-            `columns.unusable` is `skip`, a record without an answer.
+        UserError: no records that are sound. Without a quarantine also two with one id, columns that are
+            missing or hold something else, and, unless `columns.unusable` is `skip`, no answer.
     """
+    sieve = quarantine or Refuse()
     ids: set[str] = set()
     domains: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    make: Callable[[dict[str, Any], str], Row] | None = None
+    read: _Reader | None = None
     left_out = 0
-    for where, record in records:
-        if make is None:
-            chosen = choose_trace_columns(list(record), columns, where)
-            make = row_maker(
-                ChosenColumns(_SAID, chosen.id, chosen.domain),
-                Columns(default_domain=columns.default_domain),
-                itertools.count(),
-            )
-        turns = _turns(record, chosen, columns, where)
-        if isinstance(turns, str) and columns.unusable == "refuse":
-            raise UserError(
-                f"{where} has {turns}: correct it, or set input.unusable=skip to leave such traces out."
-            )
-        said = [] if isinstance(turns, str) else [*(m.content for m in turns.before), turns.response]
-        row = make({**record, _SAID: "\n".join(said)}, where)
-        if row.unit_id in ids:
-            raise UserError(
-                f"two traces have the id '{row.unit_id}': make the ids unique or set input.id to another "
-                "column."
-            )
-        ids.add(row.unit_id)
-        if isinstance(turns, str):
-            skipped.add(Skipped(row.unit_id, row.domain, turns))
-            reasons[turns] += 1
+    for position, (where, record) in enumerate(records):
+        try:
+            if isinstance(record, Broken):
+                raise record
+            read = read or _Reader(choose_trace_columns(list(record), columns, where), columns, source)
+            unit, after = read(record, where, position)
+            if unit.unit_id in ids:
+                told = f"has the id '{unit.unit_id}' of a trace before it: {_UNIQUE}"
+                raise Broken(where, "a repeated id", told, unit.unit_id)
+        except Broken as broken:
+            sieve.broken(broken if read is None else broken.of(where, read.id_of(record)))
             continue
-        trace = Trace(
-            row.unit_id,
-            row.domain,
-            turns.before,
-            turns.response,
-            source=source,
-            answer=_answer(record, chosen),
-            order=_order(record, chosen, where),
+        ids.add(unit.unit_id)
+        if isinstance(unit, Skipped):
+            skipped.add(unit)
+            reasons[unit.reason] += 1
+            continue
+        traces.add(unit.row())
+        domains[unit.domain] += 1
+        left_out += after
+    if not ids and sieve.first is not None:
+        raise UserError(
+            f"the input holds no trace that can be read; the first of those broken: {sieve.first}"
         )
-        traces.add(trace.row())
-        domains[row.domain] += 1
-        left_out += turns.after
     if not ids:
         raise UserError("the input holds no traces: give one that does.")
-    return {
-        "in": len(ids),
+    counts: dict[str, object] = {
+        "in": len(ids) + (quarantine.count if quarantine else 0),
         "traces": traces.count,
         "skipped": skipped.count,
         "skipped_by_reason": dict(sorted(reasons.items())),
         "traces_by_domain": dict(sorted(domains.items())),
         "turns_after_the_answer": left_out,
     }
+    return counts if quarantine is None else {**counts, **quarantine.counts()}
 
 
-def choose_trace_columns(present: list[str], columns: TraceColumns, where: str) -> ChosenTraceColumns:
+class _Reader:
+    """Makes traces of records, all by the columns that the first of them chose."""
+
+    def __init__(self, chosen: ChosenTraceColumns, columns: TraceColumns, source: str) -> None:
+        self._chosen, self._columns, self._source = chosen, columns, source
+        self._make = row_maker(
+            ChosenColumns(_SAID, chosen.id, chosen.domain), Columns(default_domain=columns.default_domain)
+        )
+
+    def __call__(self, record: dict[str, Any], where: Place, position: int) -> tuple[Trace | Skipped, int]:
+        """A trace and how many turns follow its answer, or why it is skipped; `Broken` for neither."""
+        turns = _turns(record, self._chosen, self._columns, where)
+        if isinstance(turns, str) and self._columns.unusable == "refuse":
+            raise Broken(
+                where, turns, f"has {turns}: correct it, or set input.unusable=skip to leave such traces out."
+            )
+        answer = _answer(record, self._chosen, where)
+        said = [] if isinstance(turns, str) else [*(m.content for m in turns.before), turns.response]
+        row = self._make({**record, _SAID: "\n".join([*said, answer or ""])}, where, position)
+        if isinstance(turns, str):
+            return Skipped(row.unit_id, row.domain, turns), 0
+        order = _order(record, self._chosen, where)
+        return (
+            Trace(row.unit_id, row.domain, turns.before, turns.response, self._source, "", answer, order),
+            turns.after,
+        )
+
+    def id_of(self, record: dict[str, Any] | Broken) -> str | None:
+        """The id of a record that is broken elsewhere, where it has one."""
+        value = record.get(self._chosen.id) if isinstance(record, dict) and self._chosen.id else None
+        return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
+def choose_trace_columns(present: list[str], columns: TraceColumns, where: Place) -> ChosenTraceColumns:
     """The columns named in `columns`, or else those with a usual name. `UserError` lists what there is."""
     listed = ", ".join(present)
 
@@ -190,7 +222,7 @@ def choose_trace_columns(present: list[str], columns: TraceColumns, where: str) 
         if wanted is None:
             return next((name for name in usual if name in present and name not in taken), None)
         if wanted not in present:
-            raise UserError(f"{where} has no column '{wanted}': its columns are {listed}.")
+            raise Broken(where, _NO_COLUMN, f"has no column '{wanted}': its columns are {listed}.")
         return wanted
 
     def layout() -> tuple[Layout, str | None, str | None, str | None, str | None] | None:
@@ -211,9 +243,11 @@ def choose_trace_columns(present: list[str], columns: TraceColumns, where: str) 
     found = layout()
     if found is None:
         wanted = f"the layout {columns.layout}" if columns.layout else "traces"
-        raise UserError(
-            f"{where} has no columns for {wanted}: set input.messages, or input.prompt and input.response "
-            f"(and input.thinking), to some of {listed}."
+        raise Broken(
+            where,
+            _NO_COLUMN,
+            f"has no columns for {wanted}: set input.messages, or input.prompt and input.response "
+            f"(and input.thinking), to some of {listed}.",
         )
     system = find(columns.system, SYSTEM_NAMES)
     answer = find(columns.answer, ANSWER_NAMES, found[1:])
@@ -223,7 +257,7 @@ def choose_trace_columns(present: list[str], columns: TraceColumns, where: str) 
 
 
 def _turns(
-    record: Mapping[str, Any], chosen: ChosenTraceColumns, columns: TraceColumns, where: str
+    record: Mapping[str, Any], chosen: ChosenTraceColumns, columns: TraceColumns, where: Place
 ) -> _Turns | str:
     """The conversation that a record holds, or what it lacks."""
     if chosen.messages is not None:
@@ -250,51 +284,58 @@ def _turns(
     return _Turns(tuple(turns[: answers[-1]]), last, len(turns) - 1 - answers[-1]) if last else EMPTY
 
 
-def _value(record: Mapping[str, Any], name: str | None, where: str) -> Any:
+def _value(record: Mapping[str, Any], name: str | None, where: Place) -> Any:
     if name is None or name not in record:
-        raise UserError(f"{where} has no '{name}': its columns are {', '.join(record)}.")
+        raise Broken(where, _NO_COLUMN, f"has no '{name}': its columns are {', '.join(record)}.")
     return record[name]
 
 
-def _asked(prompt: Any, where: str) -> list[Message]:
+def _asked(prompt: Any, where: Place) -> list[Message]:
     text = _text(prompt, where)
     return [Message("user", text)] if text.strip() else []
 
 
-def _with_thinking(thinking: Any, shown: str, columns: TraceColumns, where: str) -> str:
+def _with_thinking(thinking: Any, shown: str, columns: TraceColumns, where: Place) -> str:
     text = "\n".join(_text(part, where) for part in thinking) if isinstance(thinking, list) else thinking
     text = _text(text, where)
     return f"{columns.thinking_open}{text.strip()}{columns.thinking_close}{shown}" if text.strip() else shown
 
 
-def _messages(value: Any, columns: TraceColumns, where: str) -> list[Message]:
+def _messages(value: Any, columns: TraceColumns, where: Place) -> list[Message]:
     """Turns in the spelling of chat templates, from either of the two usual ones."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{where} has messages that are no JSON list ({error}): write one.") from error
+            told = f"has messages that are no JSON list ({error}): write one."
+            raise Broken(where, _NO_TURNS, told) from error
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
-        raise UserError(
-            f"{where} has messages that are no list of turns: each turn needs a role and a content (or from "
-            "and value)."
+        raise Broken(
+            where,
+            _NO_TURNS,
+            "has messages that are no list of turns: each turn needs a role and a content (or from and "
+            "value).",
         )
     return [_message(turn, columns, where) for turn in value]
 
 
-def _message(turn: Mapping[str, Any], columns: TraceColumns, where: str) -> Message:
+def _message(turn: Mapping[str, Any], columns: TraceColumns, where: Place) -> Message:
     spoken, content = ("from", "value") if "from" in turn else ("role", "content")
     role = ROLES.get(str(turn.get(spoken)))
     if role is None:
-        raise UserError(
-            f"{where} has a turn of '{turn.get(spoken)}': the speakers that are known are {', '.join(ROLES)}."
+        raise Broken(
+            where,
+            "an unknown speaker",
+            f"has a turn of '{turn.get(spoken)}': the speakers that are known are {', '.join(ROLES)}.",
         )
     if turn.get("tool_calls"):
-        raise UserError(f"{where} has a turn that calls tools, which cannot be shown as text: leave it out.")
+        told = "has a turn that calls tools, which cannot be shown as text: leave it out."
+        raise Broken(where, "a turn that is no text", told)
     said = turn.get(content)
     if isinstance(said, list):  # parts, as multimodal models have them
         if not all(isinstance(part, dict) and part.get("type") == "text" for part in said):
-            raise UserError(f"{where} has a turn with other parts than text: leave it out.")
+            told = "has a turn with other parts than text: leave it out."
+            raise Broken(where, "a turn that is no text", told)
         said = "".join(_text(part.get("text"), where) for part in said)
     text = _text(said, where)
     if role == "assistant":
@@ -303,44 +344,60 @@ def _message(turn: Mapping[str, Any], columns: TraceColumns, where: str) -> Mess
     return Message(role, text)
 
 
-def _text(value: Any, where: str) -> str:
+def _text(value: Any, where: Place) -> str:
     if value is not None and not isinstance(value, str):
-        raise UserError(
-            f"{where} has a {json_type(value)} where text is needed: convert it or name other columns."
-        )
+        told = f"has a {json_type(value)} where text is needed: convert it or name other columns."
+        raise Broken(where, "text of another type", told)
     return value or ""
 
 
-def _answer(record: Mapping[str, Any], chosen: ChosenTraceColumns) -> str | None:
+def _answer(record: Mapping[str, Any], chosen: ChosenTraceColumns, where: Place) -> str | None:
     value = record.get(chosen.answer) if chosen.answer is not None else None
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, RecursionError) as error:
+        told = f"has a {json_type(value)} in '{chosen.answer}' that JSON cannot say: convert it to text."
+        raise Broken(where, "an answer that is no text", told) from error
 
 
-def _order(record: Mapping[str, Any], chosen: ChosenTraceColumns, where: str) -> int | None:
+def _order(record: Mapping[str, Any], chosen: ChosenTraceColumns, where: Place) -> int | None:
     value = record.get(chosen.order) if chosen.order is not None else None
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise UserError(f"{where} has a {json_type(value)} in '{chosen.order}' where a rank is needed.")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _LARGEST:
+        told = f"has a {json_type(value)} in '{chosen.order}' where a rank is needed."
+        raise Broken(where, "an order that is no rank", told)
     return value
 
 
-def _file(path: Path, kind: Format, columns: TraceColumns) -> Iterator[Record]:
+def _file(source: Place, kind: Format, columns: TraceColumns) -> Iterator[Read]:
     if kind == "parquet":
-        with open_parquet(path) as (schema, batches):
-            yield from _rows(schema, batches, columns, str(path))
+        with open_parquet(Path(source.source)) as (schema, batches):
+            yield from _of_parquet(schema, batches, columns, source)
     else:
-        yield from json_lines(path, kind)
+        yield from json_lines(source, kind)
 
 
-def _saved(path: Path, columns: TraceColumns) -> Iterator[Record]:
-    yield from _rows(*open_saved(path), columns, str(path))
+def _of_parquet(schema: pa.Schema, batches: Batches, columns: TraceColumns, source: Place) -> Iterator[Read]:
+    try:
+        names = _needed(schema.names, columns, source)
+    except Broken as found:
+        return all_broken(batches, source, found)
+    return table_records(batches, source, names)
 
 
-def _rows(schema: pa.Schema, batches: Batches, columns: TraceColumns, where: str) -> Iterator[Record]:
-    names = _needed(schema.names, columns, where)
-    rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches(names))
-    return ((f"row {number} of {where}", row) for number, row in enumerate(rows))
+def _saved(path: Path, columns: TraceColumns) -> Iterator[Read]:
+    schema, batches = open_saved(path)
+    source = Place(str(path))
+    return table_records(batches, source, _needed(schema.names, columns, source))
 
 
-def _needed(present: list[str], columns: TraceColumns, where: str) -> list[str]:
-    _, *names = choose_trace_columns(present, columns, where)
-    return list(dict.fromkeys(name for name in names if name is not None))
+def _needed(present: list[str], columns: TraceColumns, where: Place) -> list[str]:
+    _, *chosen = choose_trace_columns(present, columns, where)
+    names = list(dict.fromkeys(name for name in chosen if name is not None))
+    for name in names:
+        if present.count(name) > 1:
+            raise two_columns(where, name)
+    return names

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from airlab.schema.traces import HubTraces, TraceSource
 from airlab.text.documents import SKIPPED_SCHEMA, TableWriter
+from airlab.text.quarantine import Place
 from airlab.text.trace_readers import import_traces
 from airlab.text.traces import SCHEMA, Message, read_traces
 
@@ -55,7 +56,7 @@ def test_a_record_becomes_the_trace_that_it_holds(tmp_path: Path, name: str) -> 
         TableWriter(tmp_path / "traces.parquet", SCHEMA) as traces,
         TableWriter(tmp_path / "skipped.parquet", SKIPPED_SCHEMA) as skipped,
     ):
-        import_traces([("a record", RECORDS[name])], given.columns, name, traces, skipped)
+        import_traces([(Place("a record"), RECORDS[name])], given.columns, name, traces, skipped)
     (trace,) = read_traces(tmp_path / "traces.parquet")
     assert trace.messages == (Message("user", "Half of 12?"),)
     assert trace.response == "<think>\nHalf of 12.\n\nSo 6.\n</think>\n\nIt is 6."
@@ -71,5 +72,5 @@ def test_only_the_pool_that_nobody_cleaned_may_lack_answers(tmp_path: Path) -> N
         TableWriter(tmp_path / "traces.parquet", SCHEMA) as traces,
         TableWriter(tmp_path / "skipped.parquet", SKIPPED_SCHEMA) as skipped,
     ):
-        facts = import_traces([("a record", record)], source("s1-59k").columns, "", traces, skipped)
+        facts = import_traces([(Place("a record"), record)], source("s1-59k").columns, "", traces, skipped)
     assert facts["skipped_by_reason"] == {"an empty response": 1}

@@ -19,6 +19,7 @@ from airlab.schema.traces import TraceColumns
 from airlab.stages.import_traces import ImportTraces
 from airlab.store.plan import Plan
 from airlab.store.store import Store
+from airlab.text.quarantine import Place
 from airlab.text.trace_readers import choose_trace_columns
 from airlab.text.traces import Message, Trace, read_traces, write_traces
 
@@ -204,7 +205,7 @@ BAD: list[tuple[list[Any], str]] = [
     ([{"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]}], "calls tools"),
     ([{"prompt": "a", "response": ["b"]}], "no list of turns"),
     ([{"prompt": "a", "response": "b"}, {"prompt": "a"}], r"line 2 of \S+ has no 'response'"),
-    ([{"id": "a", **LAYOUTS["pair"]}] * 2, "two traces have the id 'a'"),
+    ([{"id": "a", **LAYOUTS["pair"]}] * 2, "has the id 'a' of a trace before it"),
     ([{"id": 1.5, **LAYOUTS["pair"]}], "a number in 'id'"),
     ([{"domain": [], **LAYOUTS["pair"]}], "a list in 'domain'"),
     ([{"rank": "best", **LAYOUTS["pair"]}], "'rank' where a rank is needed"),
@@ -256,7 +257,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 def test_which_columns_are_there_tells_the_layout(
     present: list[str], columns: dict[str, Any], layout: str
 ) -> None:
-    assert choose_trace_columns(present, TraceColumns(**columns), "here").layout == layout
+    assert choose_trace_columns(present, TraceColumns(**columns), Place("here")).layout == layout
 
 
 def test_columns_of_two_layouts_and_columns_that_are_missing_are_refused() -> None:
@@ -264,9 +265,9 @@ def test_columns_of_two_layouts_and_columns_that_are_missing_are_refused() -> No
         with pytest.raises(ValidationError):
             TraceColumns(**wrong)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no column 'p': its columns are a, b"):
-        choose_trace_columns(["a", "b"], TraceColumns(prompt="p"), "here")
+        choose_trace_columns(["a", "b"], TraceColumns(prompt="p"), Place("here"))
     with pytest.raises(UserError, match="no columns for the layout thinking"):
-        choose_trace_columns(["prompt", "response"], TraceColumns(layout="thinking"), "here")
+        choose_trace_columns(["prompt", "response"], TraceColumns(layout="thinking"), Place("here"))
 
 
 def test_a_hub_data_set_is_streamed_at_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
