@@ -3,6 +3,8 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -81,18 +83,52 @@ def write_output(path: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
 
 
-def check_skipped(output: Path, identity: str) -> None:
-    """Refuse, before any work is done, a list of skipped units that would be written over something else."""
-    already_there(skipped_path(output), identity)
+@dataclass(frozen=True)
+class LeftOut:
+    """What has no score: what was skipped, and, where broken records are quarantined, those."""
+
+    skipped: pa.Table
+    quarantined: pa.Table | None = None
+
+    def tables(self, output: Path) -> dict[Path, pa.Table]:
+        """Where each table with any rows is written."""
+        tables = zip(_lists(output), (self.skipped, self.quarantined), strict=True)
+        return {path: table for path, table in tables if table is not None and table.num_rows}
+
+    @property
+    def count(self) -> int:
+        """How many have no score."""
+        return self.skipped.num_rows + (self.quarantined.num_rows if self.quarantined is not None else 0)
+
+    def told(self, output: Path) -> str:
+        """How many were left out, why, and where they are listed."""
+        skipped, quarantined = _lists(output)
+        told = _listed(self.skipped, "skipped", skipped)
+        if self.quarantined is None:
+            return told
+        return f"{told}, {_listed(self.quarantined, 'quarantined', quarantined)}"
+
+    def reasons(self) -> str:
+        """How many were left out for which reason."""
+        return ", ".join(
+            _reasons(t) for t in (self.skipped, self.quarantined) if t is not None and t.num_rows
+        )
 
 
-def skipped_path(output: Path) -> Path:
-    """Where what has no score is listed."""
-    return output.with_name(f"{output.stem}.skipped.parquet")
+def check_left_out(output: Path, identity: str) -> None:
+    """Refuse, before any work is done, to write a list of what has no score over something else."""
+    for path in _lists(output):
+        already_there(path, identity)
 
 
-def write_scored(output: Path, table: pa.Table, skipped: pa.Table, what: str) -> None:
-    """Write scores, and what was skipped beside them.
+def _lists(output: Path) -> tuple[Path, Path]:
+    """Where what was skipped and what was quarantined is listed."""
+    skipped, quarantined = (output.with_name(f"{output.stem}.{w}.parquet") for w in ("skipped", "quarantine"))
+    return skipped, quarantined
+
+
+def write_scored(output: Path, table: pa.Table, left_out: LeftOut, what: str) -> None:
+    """Write scores, and what was left out beside them.
 
     Args:
         what: the things that were given, in words.
@@ -101,19 +137,18 @@ def write_scored(output: Path, table: pa.Table, skipped: pa.Table, what: str) ->
         UserError: nothing was scored.
     """
     if table.num_rows == 0:
-        raise UserError(f"none of the {skipped.num_rows} {what} could be scored ({_reasons(skipped)}).")
-    if skipped.num_rows:
-        write_output(skipped_path(output), lambda path: pq.write_table(skipped, path))
+        raise UserError(f"none of the {left_out.count} {what} could be scored ({left_out.reasons()}).")
+    for where, rows in left_out.tables(output).items():
+        write_output(where, partial(pq.write_table, rows))
     write_output(output, lambda path: pq.write_table(table, path))
 
 
-def why_skipped(skipped: pa.Table, output: Path) -> str:
-    """How many were skipped, why, and where they are listed."""
-    if not skipped.num_rows:
-        return "0 skipped"
-    return f"{skipped.num_rows} skipped ({_reasons(skipped)}; listed in {skipped_path(output)})"
+def _listed(table: pa.Table, how: str, where: Path) -> str:
+    if not table.num_rows:
+        return f"0 {how}"
+    return f"{table.num_rows} {how} ({_reasons(table)}; listed in {where})"
 
 
-def _reasons(skipped: pa.Table) -> str:
-    counts = pc.value_counts(skipped["reason"]).to_pylist()
+def _reasons(table: pa.Table) -> str:
+    counts = pc.value_counts(table["reason"]).to_pylist()
     return ", ".join(f"{c['counts']} {c['values']}" for c in counts)

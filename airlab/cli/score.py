@@ -14,11 +14,11 @@ from airlab.cli.bind import bind
 from airlab.cli.outputs import (
     IDENTITY,
     UNIT,
+    LeftOut,
     already_there,
+    check_left_out,
     check_output,
-    check_skipped,
     open_store,
-    why_skipped,
     write_scored,
 )
 from airlab.errors import UserError
@@ -38,8 +38,8 @@ from airlab.schema.traces import (
 )
 from airlab.scoring.influence import attention_influence
 from airlab.selection.aggregation import StepLosses, step_influence, sum_by_trace, trace_scores
-from airlab.stages.import_corpus import ImportCorpus
-from airlab.stages.import_traces import ImportTraces
+from airlab.stages.import_corpus import ImportCorpus, ImportSoundCorpus
+from airlab.stages.import_traces import ImportSoundTraces, ImportTraces
 from airlab.stages.inputs import model_input, traces_stage
 from airlab.stages.measure_losses import MeasureLosses
 from airlab.stages.measure_steps import MeasureSteps, TooLong
@@ -56,6 +56,9 @@ class Input(NamedTraceColumns):
     hub: HubDataset | None
     text: str | None
     """The column of documents; all others but `id` and `domain` are of traces."""
+    broken: Literal["refuse", "quarantine"]
+    """What happens to a record that is broken by itself, such as a line that is not JSON: it ends the run, or
+    is left out and listed beside the output."""
 
     def of_traces(self) -> TraceColumns:
         """The columns alone."""
@@ -135,11 +138,11 @@ def _score_documents(command: ScoreCommand, heads: Path, output: Path) -> None:
     identity = fingerprint(losses)
     if _is_there(output, identity, "documents"):
         return
-    measured, skipped = _measured(command, losses, corpus, identity)
+    measured, left_out = _measured(command, losses, corpus, identity)
     table = _marked(user_table(measured), identity, "document")
-    write_scored(output, table, skipped, "documents")
-    total = table.num_rows + skipped.num_rows
-    print(f"{output}: {total} documents in, {table.num_rows} scored, {why_skipped(skipped, output)}")
+    write_scored(output, table, left_out, "documents")
+    total = table.num_rows + left_out.count
+    print(f"{output}: {total} documents in, {table.num_rows} scored, {left_out.told(output)}")
 
 
 def _score_traces(command: ScoreCommand, heads: Path, output: Path) -> None:
@@ -157,7 +160,7 @@ def _score_traces(command: ScoreCommand, heads: Path, output: Path) -> None:
     identity = hashlib.sha256(canonical((losses, command.unit, command.aggregation))).hexdigest()
     if _is_there(output, identity, "traces"):
         return
-    measured, skipped = _measured(command, losses, traces, identity)
+    measured, left_out = _measured(command, losses, traces, identity)
     store = open_store()
     if command.unit == "step":
         places = pq.read_table(store.folder(losses) / "steps.parquet")
@@ -166,11 +169,11 @@ def _score_traces(command: ScoreCommand, heads: Path, output: Path) -> None:
         order = pq.read_table(store.folder(traces) / "traces.parquet", columns=["unit_id", "order"])
         table = trace_table(measured, order, command.aggregation)
     table = _marked(table, identity, command.unit)
-    write_scored(output, table, skipped, "traces")
+    write_scored(output, table, left_out, "traces")
     scored = len(set(measured["parent_id"].to_pylist()))
     print(
-        f"{output}: {scored + skipped.num_rows} traces in, {scored} scored in {measured.num_rows} steps, "
-        f"{why_skipped(skipped, output)}"
+        f"{output}: {scored + left_out.count} traces in, {scored} scored in {measured.num_rows} steps, "
+        f"{left_out.told(output)}"
     )
 
 
@@ -181,9 +184,10 @@ def import_stage(source: Input) -> ImportCorpus:
     )
     if (source.path is None) == (source.hub is None):
         raise UserError("give the documents as input=FILE (or a hub data set as input.hub), one of the two.")
+    kind = ImportCorpus if source.broken == "refuse" else ImportSoundCorpus
     if source.hub is not None:
-        return ImportCorpus.of_hub(source.hub, columns)
-    return ImportCorpus.of_path(Path(source.path or ""), columns)
+        return kind.of_hub(source.hub, columns)
+    return kind.of_path(Path(source.path or ""), columns)
 
 
 def trace_stage(command: ScoreCommand) -> Stage:
@@ -195,10 +199,16 @@ def trace_stage(command: ScoreCommand) -> Stage:
             "one of the three."
         )
     if command.traces is not None:
+        if source.broken != "refuse":
+            raise UserError(
+                f"input.broken={source.broken} is a setting of input and changes nothing with traces that "
+                "have a name: leave it out, or give them as input."
+            )
         return traces_stage(command.traces)
+    kind = ImportTraces if source.broken == "refuse" else ImportSoundTraces
     if source.hub is not None:
-        return ImportTraces.of_hub(source.hub, source.of_traces())
-    return ImportTraces.of_path(Path(source.path or ""), source.of_traces())
+        return kind.of_hub(source.hub, source.of_traces())
+    return kind.of_path(Path(source.path or ""), source.of_traces())
 
 
 def user_table(losses: pa.Table) -> pa.Table:
@@ -264,22 +274,38 @@ def _is_there(output: Path, identity: str, what: str) -> bool:
     if already_there(output, identity):
         print(f"{output} is there already, made from the same {what}, model, heads and settings.")
         return True
-    check_skipped(output, identity)
+    check_left_out(output, identity)
     return False
 
 
 def _measured(
     command: ScoreCommand, losses: Stage, imported: Stage, identity: str
-) -> tuple[pa.Table, pa.Table]:
-    """The LossTable, and what was skipped while reading or measuring."""
+) -> tuple[pa.Table, LeftOut]:
+    """The LossTable, and what was left out while reading or measuring."""
     store = open_store()
     Plan(store, [losses]).run(command.machine)
     folders = [store.folder(imported), store.folder(losses)]
     skipped = pa.concat_tables(pq.read_table(folder / "skipped.parquet") for folder in folders)
+    quarantined = folders[0] / "quarantine.parquet"
     return (
         pq.read_table(folders[1] / "losses.parquet"),
-        skipped.replace_schema_metadata({IDENTITY: identity}),
+        LeftOut(
+            skipped.replace_schema_metadata({IDENTITY: identity}),
+            _named(pq.read_table(quarantined), command.input.path).replace_schema_metadata(
+                {IDENTITY: identity}
+            )
+            if quarantined.exists()
+            else None,
+        ),
     )
+
+
+def _named(quarantined: pa.Table, path: str | None) -> pa.Table:
+    """The table of broken records with the user's files; the artifact names them inside of a folder alone."""
+    if path is None:
+        return quarantined
+    names = [str(Path(path, name) if name else path) for name in quarantined["file"].to_pylist()]
+    return quarantined.set_column(0, "file", pa.array(names, pa.string()))
 
 
 def _marked(table: pa.Table, identity: str, unit: str) -> pa.Table:
