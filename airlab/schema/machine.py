@@ -1,8 +1,8 @@
 """How and where to run: never part of any result's identity."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from airlab.schema.base import Frozen
 
@@ -26,6 +26,12 @@ class Slurm(Frozen):
     """Folder of what jobs print; Slurm does not make it."""
 
 
+Tracker = Literal[
+    "aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"
+]
+"""What accelerate can show training curves in."""
+
+
 class Machine(Frozen):
     """What the computer in front of us offers.
 
@@ -45,5 +51,17 @@ class Machine(Frozen):
     """Training processes on this host; above one, training starts them through torchrun."""
     deepspeed_stage: Literal[0, 1, 2, 3] | None = None
     """ZeRO stage; null trains without DeepSpeed."""
+    trackers: Literal["auto"] | tuple[Tracker, ...] = "auto"
+    """Where training curves are shown; auto is TensorBoard if it is installed and nothing otherwise."""
     slurm: Slurm | None = None
     """How `airlab plan` writes job scripts for such machines; null for none."""
+
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _check_trackers(cls, value: Any) -> Any:
+        names = get_args(Tracker)
+        if value == "auto":
+            return value
+        if isinstance(value, list | tuple) and all(name in names for name in value):
+            return tuple(value)
+        raise ValueError(f"give auto, [] for none, or a list out of {', '.join(names)}")

@@ -56,5 +56,6 @@ class FineTune(Stage):
             recipe=self.recipe,
             seed=self.seed,
             machine=machine,
+            tracking=work.tracking,
         )
         work.note(**launch(job))

@@ -37,5 +37,6 @@ class Pretrain(Stage):
             training=self.training,
             seed=self.seed,
             machine=machine,
+            tracking=work.tracking,
         )
         work.note(**launch(job))

@@ -72,6 +72,7 @@ class PretrainTrajectory(Stage):
             training=self.training,
             seed=self.seed,
             machine=machine,
+            tracking=work.tracking,
             halvings=self.halvings,
         )
         work.note(**launch(job))

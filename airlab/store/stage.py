@@ -22,6 +22,9 @@ ATTEMPTS = ".attempts.json"
 PART = ".part"
 """Suffix of an unfinished folder, whose name is the whole fingerprint."""
 
+TRACKING = "tracking"
+"""Folder of a store for curves that somebody looks at while a stage runs; no part of any artifact."""
+
 LEASE = ".lease-"
 """Prefix of the lock file of whoever works on a stage; the rest is the whole fingerprint."""
 
@@ -72,8 +75,12 @@ def _stages_in(value: object) -> Iterator[Stage]:
 class Workdir:
     """A stage's unfinished folder, held by this process alone while the stage runs."""
 
-    def __init__(self, folder: Path, find_input: Callable[[Stage], Path]) -> None:
+    def __init__(
+        self, folder: Path, find_input: Callable[[Stage], Path], tracking: Path | None = None
+    ) -> None:
         self.folder = folder
+        self.tracking = tracking
+        """Outside of the artifact, for curves that are looked at while the stage runs; None for none."""
         self._find_input = find_input
         self._clock = time.monotonic()
         self._earlier_s = 0.0

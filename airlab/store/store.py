@@ -20,7 +20,7 @@ from airlab.schema.machine import Machine
 from airlab.store import durable
 from airlab.store.fingerprint import fingerprint
 from airlab.store.record import Record, check_contents, make_record, read_record
-from airlab.store.stage import ATTEMPTS, LEASE, PART, RECORD, Stage, Workdir
+from airlab.store.stage import ATTEMPTS, LEASE, PART, RECORD, TRACKING, Stage, Workdir
 
 _FOLDER_DIGITS = 12
 
@@ -109,12 +109,15 @@ class Store:
 
     def _work(self, stage: Stage, part: Path, machine: Machine) -> None:
         started = _now()
-        work = Workdir(part, lambda asked: self._input(stage, asked))
+        work = Workdir(part, lambda asked: self._input(stage, asked), self._tracking(stage))
         stage.run(work, machine)
         record = make_record(stage, work, started, _now())
         durable.sync_tree(part)
         with durable.written(part / RECORD) as temporary:
             temporary.write_text(record.model_dump_json(indent=1) + "\n")
+
+    def _tracking(self, stage: Stage) -> Path:
+        return self.root / TRACKING / stage.name / self.folder(stage).name
 
     def _input(self, stage: Stage, asked: Stage) -> Path:
         if fingerprint(asked) not in {fingerprint(item) for item in stage.inputs()}:

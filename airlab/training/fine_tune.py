@@ -21,6 +21,7 @@ from airlab.training.export import target_weights, write_model
 from airlab.training.run import run_to_the_end
 from airlab.training.teacher import TeacherTable
 from airlab.training.trace_data import PackedTraces, TraceData, vocabulary_digest
+from airlab.training.tracking import check_trackers
 from airlab.training.weighted_loss import cross_entropies, weighted_loss
 
 if TYPE_CHECKING:
@@ -45,11 +46,14 @@ class TuningJob(Frozen):
     recipe: FineTuning
     seed: int
     machine: Machine
+    tracking: Path | None = None
+    """Folder for what trackers keep of this run; null tracks nothing."""
     checkpoint_every_s: float | None = None
     """Seconds between checkpoints, 0 for one after every update; None chooses by what one costs."""
 
     def check(self) -> None:
         """Raise UserError for what cannot be trained, before any process is started."""
+        check_trackers(self.machine)
         n_micro_batches(self.recipe.optimisation(1), self.machine)
         data = TraceData.open(self.data)
         if self.teacher is not None:
@@ -161,6 +165,7 @@ def fine_tune(job: TuningJob) -> dict[str, object]:
             "fine-tuning recipe": job.recipe.model_dump(mode="json"),
             "seed": job.seed,
         },
+        tracking=job.tracking,
         checkpoint_every_s=job.checkpoint_every_s,
         label="fine-tuning",
         export=lambda engine: _export(engine, lm, adapters, job.output),

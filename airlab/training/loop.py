@@ -4,9 +4,9 @@ import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from airlab.schema.training import Training
 from airlab.training.checkpoint import RESUME, Checkpoint, generator_states, write_checkpoint
 from airlab.training.engine import Engine
 from airlab.training.schedule import learning_rate
+from airlab.training.tracking import Row
 from airlab.training.unfinished import CURVES
 
 CHECKPOINT_EVERY_S = 10.0
@@ -48,6 +49,7 @@ def train(
     output: Path,
     identity: dict[str, object],
     first_step: int,
+    shown: Callable[[list[Row]], AbstractContextManager[Callable[[Row], None]]],
     checkpoint_every_s: float | None,
     after_updates: Callable[[int], None],
     label: str,
@@ -58,18 +60,27 @@ def train(
     process, how many updates are done: before the first, and after each before its checkpoint is written, so
     that whatever it makes is there when a checkpoint says so. Raises UserError when the loss or the gradient
     is not finite.
+
+    Args:
+        shown: makes of the rows that stay of `curves.jsonl` what each further row is shown with.
     """
     batch = training.batch_sequences
     n_steps = n_updates(packed.n_sequences, training)
     world, rank = engine.accelerator.num_processes, engine.accelerator.process_index
     share = batch // world
-    curves = _open_curves(output / CURVES, first_step) if engine.is_main else None
     every_s = CHECKPOINT_EVERY_S if checkpoint_every_s is None else checkpoint_every_s
     last_checkpoint = time.monotonic()
     if first_step == 0:
         after_updates(0)
     n_left = packed.n_tokens(first_step * batch, n_steps * batch)
-    with progress(label, "tokens", n_left) if engine.is_main else nullcontext(_silent) as advance:
+    with ExitStack() as stack:
+        curves = None
+        advance: Callable[[float], None] = _silent
+        if engine.is_main:
+            kept = _cut_curves(output / CURVES, first_step)
+            curves = stack.enter_context((output / CURVES).open("a"))
+            show = stack.enter_context(shown(kept))
+            advance = stack.enter_context(progress(label, "tokens", n_left))
         for step in range(first_step, n_steps):
             rate = learning_rate(step, n_steps, training)
             engine.set_learning_rate(rate)
@@ -102,6 +113,7 @@ def train(
                 }
                 curves.write(json.dumps(row) + "\n")
                 curves.flush()
+                show(row)
             after_updates(step + 1)
             if votes and step + 1 < n_steps:
                 begun = time.monotonic()
@@ -110,8 +122,6 @@ def train(
                 if checkpoint_every_s is None:
                     every_s = max(CHECKPOINT_EVERY_S, (last_checkpoint - begun) / CHECKPOINT_SHARE)
             advance(packed.n_tokens(first, first + batch))
-    if curves is not None:
-        curves.close()
 
 
 def n_updates(n_sequences: int, training: Training) -> int:
@@ -140,13 +150,13 @@ def _checkpoint(engine: Engine, output: Path, identity: dict[str, object], n_ste
         write_checkpoint(output / RESUME, checkpoint)
 
 
-def _open_curves(path: Path, first_step: int) -> TextIO:
+def _cut_curves(path: Path, first_step: int) -> list[Row]:
     """The curves so far, cut back to the checkpoint: later lines will be written again."""
     kept = path.read_text().splitlines(keepends=True)[:first_step] if path.exists() else []
     if len(kept) < first_step:
         raise RuntimeError(f"{path} has {len(kept)} lines, the checkpoint beside it {first_step} steps")
     path.write_text("".join(kept))
-    return path.open("a")
+    return [json.loads(line) for line in kept]
 
 
 def _silent(_: float) -> None:

@@ -20,6 +20,7 @@ from airlab.training.packing import PackedSequences
 from airlab.training.run import run_to_the_end
 from airlab.training.target import SummedLoss, build_target
 from airlab.training.tokenizer import DocumentEncoder, save_tokenizer
+from airlab.training.tracking import check_trackers
 
 
 class Job(Frozen):
@@ -34,6 +35,8 @@ class Job(Frozen):
     training: Training
     seed: int
     machine: Machine
+    tracking: Path | None = None
+    """Folder for what trackers keep of this run; null tracks nothing."""
     checkpoint_every_s: float | None = None
     """Seconds between checkpoints, 0 for one after every update; None chooses by what one costs."""
     halvings: int | None = None
@@ -76,6 +79,7 @@ def check(job: Job) -> None:
             f"The mixture has sequences of {mixture.context} tokens and the model a context of "
             f"{job.model.context}: build the mixture for this model."
         )
+    check_trackers(job.machine)
     n_micro_batches(job.training, job.machine)
     n_steps = n_updates(mixture.n_tokens // mixture.context, job.training)
     if job.halvings is not None:
@@ -123,6 +127,7 @@ def pretrain(job: Job) -> dict[str, object]:
         machine=job.machine,
         output=job.output,
         identity=identity,
+        tracking=job.tracking,
         checkpoint_every_s=job.checkpoint_every_s,
         label="pretraining",
         export=export,

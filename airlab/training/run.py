@@ -11,6 +11,7 @@ from airlab.schema.training import Training
 from airlab.training.checkpoint import RESUME, read_checkpoint, restore_generators, restore_weights
 from airlab.training.engine import Engine
 from airlab.training.loop import Packed, n_updates, train
+from airlab.training.tracking import HANDED, tracked
 
 
 def run_to_the_end(
@@ -21,6 +22,7 @@ def run_to_the_end(
     machine: Machine,
     output: Path,
     identity: dict[str, object],
+    tracking: Path | None,
     checkpoint_every_s: float | None,
     label: str,
     export: Callable[[Engine], None],
@@ -32,6 +34,7 @@ def run_to_the_end(
         module: gives the summed loss of what `packed` has, see `Engine.backward`; trained where its
             parameters ask for gradients.
         identity: what is trained on what; a checkpoint of anything else is refused.
+        tracking: folder for what trackers keep of this run; None tracks nothing.
         export: writes the trained model to `output`, in every process.
         after_updates: see `train`.
 
@@ -54,12 +57,14 @@ def run_to_the_end(
         output=output,
         identity=identity,
         first_step=first_step,
+        shown=lambda rows: tracked(machine, tracking, output, rows),
         checkpoint_every_s=checkpoint_every_s,
         after_updates=lambda n_steps_done: after_updates(engine, n_steps_done),
         label=label,
     )
     export(engine)
     if engine.is_main:
+        (output / HANDED).unlink(missing_ok=True)
         (output / RESUME).unlink(missing_ok=True)
     engine.close()
     n_steps = n_updates(packed.n_sequences, training)
