@@ -22,7 +22,7 @@
     }
     return known.get(text);
   };
-  const visible = (mark) => mark.textContent.replace(/\r/g, "␍").replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "∅";
+  const visible = (mark) => mark.textContent.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "∅";
   const line = (...parts) => {
     const row = document.createElement("div");
     for (const [kind, text] of parts) {

@@ -112,13 +112,9 @@ class TokenMap:
 
 
 def _legend() -> str:
-    def label(low: float, high: float | None, sign: str) -> str:
-        return f"{sign}{low:g} to {sign}{high:g}" if high is not None else f"beyond {sign}{low:g}"
-
-    pairs = list(zip(EDGES, [*EDGES[1:], None], strict=True))
-    down = [(f"tm-d{i}", label(low, high, "−")) for i, (low, high) in enumerate(pairs, 1)]
-    up = [(f"tm-u{i}", label(low, high, "+")) for i, (low, high) in enumerate(pairs, 1)]
-    scale = [*reversed(down), ("", f"−{EDGES[0]:g} to +{EDGES[0]:g}"), *up]
+    down = [(f"tm-d{i}", f"below −{edge:g}") for i, edge in enumerate(EDGES, 1)]
+    up = [(f"tm-u{i}", f"above +{edge:g}") for i, edge in enumerate(EDGES, 1)]
+    scale = [*reversed(down), ("tm-0", f"±{EDGES[0]:g}"), *up]
     swatches = "".join(f'<span class="{name}">{words}</span>' for name, words in scale)
     return (
         '<div class="tm-legend"><span>Influence of a token, loss_ref − loss_base, in nats:</span>'
@@ -224,12 +220,15 @@ def _short(value: float) -> str:
     return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
-_AS_REFERENCES = str.maketrans({"\r": "&#13;", "\0": "␀"})
-"""What HTML would turn into something else: a carriage return, and a null, which cannot be written at all."""
+_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
+"""Control characters as signs that can be seen: HTML holds some not at all, and turns others into others."""
 
 
 def _escaped(text: str) -> str:
-    return escape(text).translate(_AS_REFERENCES)
+    return escape(text.translate(_CONTROLS))
 
 
 def _steps(shown: TokenMap) -> str:
