@@ -60,6 +60,12 @@ VERBS = {
         "weigh the scored steps of traces for fine-tuning",
         "airlab weigh scores=steps.parquet weights=softmax output=weights.parquet",
     ),
+    "export": Verb(
+        "export",
+        "airlab.cli.export:run",
+        "write selected documents, or a trained checkpoint, for other programs",
+        "airlab export input=docs.jsonl selected=selected.parquet output=selected.jsonl.zst",
+    ),
     "plan": Verb(
         "plan",
         "airlab.cli.plan:plan",

@@ -52,6 +52,11 @@ def check_output(path: Path, suffix: str) -> None:
     """
     if path.suffix != suffix:
         raise UserError(f"output={path} must end in {suffix}.")
+    check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """The same of an output with any suffix or none."""
     parent = path.absolute().parent
     if not parent.is_dir():
         raise UserError(

@@ -9,8 +9,11 @@ from airlab.errors import UserError
 _ALIASES = {"input": "input.path"}
 """`input=docs.jsonl` is what people write; the setting has columns beside the path."""
 
-_PATHS = ("input.path", "heads", "scores", "selected", "output", "model.path", "corpus.path", "traces.path")
-"""Settings whose values are paths, and may hold any character."""
+_PATHS = (
+    *("input.path", "heads", "scores", "selected", "output", "model.path", "corpus.path", "traces.path"),
+    "settings",
+)
+"""Settings whose values are paths, or hold some, and may have any character."""
 
 _WORDS = ("text", "id")
 """Settings that are what is written, even where that looks like a number or like nothing."""

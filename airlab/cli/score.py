@@ -1,6 +1,7 @@
 """`airlab score`: attention influence of the user's documents, traces, or steps of traces."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from airlab.cli.bind import bind
+from airlab.cli.origin import ORIGIN, of_scores
 from airlab.cli.outputs import (
     IDENTITY,
     UNIT,
@@ -43,6 +45,7 @@ from airlab.stages.import_traces import ImportSoundTraces, ImportTraces
 from airlab.stages.inputs import model_input, traces_stage
 from airlab.stages.measure_losses import MeasureLosses
 from airlab.stages.measure_steps import MeasureSteps, TooLong
+from airlab.stages.prepare_model import Model
 from airlab.store.files import Files
 from airlab.store.fingerprint import canonical, fingerprint
 from airlab.store.plan import Plan
@@ -139,7 +142,7 @@ def _score_documents(command: ScoreCommand, heads: Path, output: Path) -> None:
     if _is_there(output, identity, "documents"):
         return
     measured, left_out = _measured(command, losses, corpus, identity)
-    table = _marked(user_table(measured), identity, "document")
+    table = _marked(user_table(measured), identity, command, losses.model)
     write_scored(output, table, left_out, "documents")
     total = table.num_rows + left_out.count
     print(f"{output}: {total} documents in, {table.num_rows} scored, {left_out.told(output)}")
@@ -168,7 +171,7 @@ def _score_traces(command: ScoreCommand, heads: Path, output: Path) -> None:
     else:
         order = pq.read_table(store.folder(traces) / "traces.parquet", columns=["unit_id", "order"])
         table = trace_table(measured, order, command.aggregation)
-    table = _marked(table, identity, command.unit)
+    table = _marked(table, identity, command, losses.model)
     write_scored(output, table, left_out, "traces")
     scored = len(set(measured["parent_id"].to_pylist()))
     print(
@@ -308,5 +311,7 @@ def _named(quarantined: pa.Table, path: str | None) -> pa.Table:
     return quarantined.set_column(0, "file", pa.array(names, pa.string()))
 
 
-def _marked(table: pa.Table, identity: str, unit: str) -> pa.Table:
-    return table.replace_schema_metadata({IDENTITY: identity, UNIT: unit})
+def _marked(table: pa.Table, identity: str, command: ScoreCommand, model: Model) -> pa.Table:
+    origin = of_scores(identity, command.unit, model, Path(command.heads), command.masking)
+    facts = {IDENTITY: identity, UNIT: command.unit, ORIGIN: json.dumps(origin)}
+    return table.replace_schema_metadata(facts)

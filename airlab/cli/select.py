@@ -1,6 +1,7 @@
 """`airlab select`: the best share of scored documents or traces."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airlab.cli.bind import bind
+from airlab.cli.origin import ORIGIN, of_selection, origin_of
 from airlab.cli.outputs import IDENTITY, already_there, check_output, write_output
 from airlab.cli.scores_in import Scores, read_scores
 from airlab.schema.base import Frozen
@@ -54,7 +56,9 @@ def run(config: Mapping[str, Any]) -> None:
             "n_tokens": units.n_tokens[chosen],
             "score": score[chosen],
         }
-    ).replace_schema_metadata({IDENTITY: identity})
+    )
+    origin = of_selection(command.selector, selecting.model_dump(), command.seed, origin_of(scores))
+    table = table.replace_schema_metadata({IDENTITY: identity, ORIGIN: json.dumps(origin)})
     write_output(output, lambda path: pq.write_table(table, path))
     _report(output, given, chosen)
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from airlab.cli.bind import bind, to_plain
 from airlab.cli.experiment import open_experiment
+from airlab.cli.export import ExportCommand
 from airlab.cli.heads import HeadsCommand
 from airlab.cli.report import ReportCommand
 from airlab.cli.score import ScoreCommand, import_stage
@@ -47,6 +48,7 @@ ROOTS = {
     "score": (ScoreCommand, ["output=o.parquet", "heads=h.json", "input.path=d.jsonl"]),
     "select": (SelectCommand, ["output=o.parquet", "scores=s.parquet"]),
     "weigh": (WeighCommand, ["output=o.parquet", "scores=s.parquet"]),
+    "export": (ExportCommand, ["output=o.parquet"]),
     "verify": (VerifyCommand, []),
     "report": (ReportCommand, []),
 }
@@ -62,7 +64,7 @@ GROUPS = {
     "machine": ("heads", "score", "run"),
     "masking": ("score", "run"),
     "mixture": ("run",),
-    "model": ("heads", "score", "run"),
+    "model": ("heads", "score", "export", "run"),
     "probes": ("heads", "run"),
     "rendering": ("score",),
     "scale": ("run",),
