@@ -79,11 +79,15 @@ class _Meter:
         self.done = before
         self.start = time.monotonic()
         self.last_line = self.last_drawn = self.start
+        self.first: tuple[float, float] | None = None
+        """When the first part was done, and how much was done then."""
         self.task: TaskID | None = None
 
     def advance(self, n: float = 1) -> None:
         self.done += n
         now = time.monotonic()
+        if self.first is None:
+            self.first = now, self.done
         if now - self.start < _QUIET_S:
             return
         if sys.stderr.isatty():
@@ -95,14 +99,21 @@ class _Meter:
             announce(f"{self.label}: {self.state()}")
 
     def state(self) -> str:
-        """Such as ``1,200/4,000 documents (30%), 150/s, 19 s left``."""
-        elapsed = max(time.monotonic() - self.start, 1e-9)
-        rate = (self.done - self.before) / elapsed
+        """Such as ``1,200/4,000 documents (30%), 150/s, 19 s left``.
+
+        The first part pays for what is done once: files are opened, kernels compiled, caches filled. So it
+        counts neither in the rate, once there is a second, nor in the time left, which waits for that.
+        """
+        since, at = self.start, self.before
+        is_steady = self.first is not None and self.done > self.first[1] and time.monotonic() > self.first[0]
+        if self.first is not None and is_steady:
+            since, at = self.first
+        rate = (self.done - at) / max(time.monotonic() - since, 1e-9)
         if not self.total:
             return f"{self.done:,.0f} {self.unit}, {_rate(rate)}"
         text = f"{self.done:,.0f}/{self.total:,.0f} {self.unit} ({self.done / self.total:.0%}), {_rate(rate)}"
         left = max(self.total - self.done, 0.0)
-        return f"{text}, {duration(left / rate)} left" if left and rate else text
+        return f"{text}, {duration(left / rate)} left" if left and rate and is_steady else text
 
     def _draw(self) -> None:
         global _bars

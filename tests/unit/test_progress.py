@@ -58,8 +58,24 @@ def test_amounts_are_what_is_counted(clock: Clock, capsys: pytest.CaptureFixture
     for _ in track([100, 300, 600], label="scoring", unit="tokens", total=1000, amount=float):
         clock.now += 20
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "scoring: 100/1,000 tokens (10%), 5/s, 3 min 00 s left"
+    assert lines[0] == "scoring: 100/1,000 tokens (10%), 5/s"
+    assert lines[1] == "scoring: 400/1,000 tokens (40%), 15/s, 40 s left"
     assert lines[-1] == "scoring: 1,000 tokens in 1 min 00 s (17/s)"
+
+
+def test_the_first_part_with_its_warm_up_does_not_lengthen_the_time_left(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress("scoring", "documents", 1000) as advance:
+        clock.now += 50  # kernels are compiled, caches filled
+        advance(10)
+        for _ in range(99):
+            clock.now += 1
+            advance(10)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "scoring: 10/1,000 documents (1%), 0.2/s", "nothing is known yet of the others"
+    assert lines[1] == "scoring: 160/1,000 documents (16%), 10/s, 1 min 24 s left"
+    assert lines[-1] == "scoring: 1,000 documents in 2 min 29 s (6.7/s)", "in the end all of it counts"
 
 
 def test_without_a_total_there_is_a_rate_and_no_time_left(
