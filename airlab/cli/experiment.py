@@ -26,7 +26,7 @@ from airlab.reporting.lock import write_lock
 from airlab.reporting.tables import IncompleteTable
 from airlab.schema.base import Frozen
 from airlab.schema.machine import Machine
-from airlab.store.durable import written
+from airlab.store.durable import alone, written
 from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 from airlab.store.provenance import provenance
@@ -182,7 +182,7 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
         walls = plan.wall_s
         facts = provenance()  # asked first: our own unfinished files would make the checkout look changed
         # The folder appears whole: a table without its lock says nothing about where it came from.
-        with written(folder) as temporary:
+        with alone(folder.absolute()), written(folder.absolute()) as temporary:
             temporary.mkdir(parents=True)
             write_findings(temporary, made)
             write_lock(

@@ -45,7 +45,7 @@ def identity_of(path: Path) -> str | None:
 
 
 def check_output(path: Path, suffix: str) -> None:
-    """Refuse an output that could not be written, before any work is done.
+    """Refuse an output that could not be written, and clear away what a killed attempt left of it.
 
     Raises:
         UserError: another suffix, or a folder that does not exist or cannot be written to.
@@ -64,6 +64,7 @@ def check_place(path: Path) -> None:
         )
     if not os.access(parent, os.W_OK):
         raise UserError(f"output={path} cannot be written: the folder {path.parent} is read-only.")
+    tidy(path.absolute())
 
 
 def already_there(path: Path, identity: str) -> bool:
@@ -83,9 +84,15 @@ def already_there(path: Path, identity: str) -> bool:
 
 
 def write_output(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place."""
-    with written(path.absolute()) as temporary:
+    """Let `write` fill a temporary file beside `path`, then put it in place.
+
+    Raises:
+        UserError: something else was put there meanwhile, or the disk does not take it.
+    """
+    with alone(path.absolute()), written(path.absolute()) as temporary:
         write(temporary)
+        if identity := identity_of(temporary):
+            already_there(path, identity)
 
 
 @dataclass(frozen=True)
