@@ -9,6 +9,7 @@
   box.hidden = true;
   document.body.append(box);
   const known = new WeakMap();
+  const longest = 60, most = 4;
   let lit = [], shown = null, pinned = false;
 
   const read = (text) => {
@@ -22,7 +23,10 @@
     }
     return known.get(text);
   };
-  const visible = (mark) => mark.textContent.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "∅";
+  const visible = (mark) => {
+    const signs = [...mark.textContent.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·")];
+    return signs.length > longest ? signs.slice(0, longest).join("") + "…" : signs.join("") || "∅";
+  };
   const line = (...parts) => {
     const row = document.createElement("div");
     for (const [kind, text] of parts) {
@@ -38,6 +42,7 @@
     shown = null;
     pinned = false;
     box.hidden = true;
+    box.replaceChildren();
   };
   const place = () => {
     if (!shown) return;
@@ -71,8 +76,9 @@
       lit.push(target);
       target.classList.add("tm-at");
       const before = many ? `token ${from + number}: ` : "";
-      line(["span", `${before}${text.dataset.head} attends to token ${position} `], ["bdi", visible(target)]);
+      if (number < most) line(["span", `${before}${text.dataset.head} attends to token ${position} `], ["bdi", visible(target)]);
     });
+    if (at.length > most) line(["span", `and ${at.length - most} more of its tokens, to the dashed marks`]);
     box.hidden = false;
     place();
   };
