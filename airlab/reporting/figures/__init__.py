@@ -4,9 +4,10 @@
 (`airlab.cli.gather_figures`). matplotlib is imported when the first figure is drawn, not before.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from airlab.errors import UserError
 from airlab.reporting.figures import (
     ablations,
     audit,
@@ -21,11 +22,14 @@ from airlab.reporting.figures import (
     stability,
 )
 from airlab.reporting.figures.canvas import style
-from airlab.reporting.figures.figure import Figure, save
+from airlab.reporting.figures.figure import Figure, standalone
 from airlab.reporting.figures.palette import STYLE
 from airlab.reporting.figures.results import Results
 
 __all__ = ["STYLE", "Figure", "draw_all", "save"]
+
+_PNG_DPI = 216
+"""Three dots a point."""
 
 _DRAWERS: tuple[Callable[[Results], Iterator[Figure]], ...] = (
     effects.draw,
@@ -47,8 +51,25 @@ def draw_all(folder: Path) -> tuple[Figure, ...]:
     """Every figure of a results folder, in reading order.
 
     Raises:
-        UserError: a file of the folder cannot be read.
+        UserError: a file of the folder cannot be read, or does not hold what airlab writes.
     """
     results = Results(folder)
     with style():
-        return tuple(figure for draw in _DRAWERS for figure in draw(results))
+        try:
+            return tuple(figure for draw in _DRAWERS for figure in draw(results))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"the results in {folder} cannot be drawn ({type(error).__name__}: {error}); restore them or "
+                "write the table again."
+            ) from error
+
+
+def save(figures: Sequence[Figure], folder: Path) -> None:
+    """Write `<name>.svg` and `<name>.png` of each into a folder, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with style():
+        for figure in figures:
+            (folder / f"{figure.name}.svg").write_text(standalone(figure), encoding="utf-8", newline="\n")
+            # Without the name of the software the bytes are the same wherever the picture is.
+            path = folder / f"{figure.name}.png"
+            figure.drawing.savefig(path, format="png", dpi=_PNG_DPI, metadata={"Software": None})

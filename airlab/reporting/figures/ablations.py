@@ -39,8 +39,8 @@ def _effects(results: Results, page: str, found: _Quantities) -> Figure:
     caption = (
         "Attention influence under each setting against random under the same setting, at equal tokens; "
         "composite over the task columns in units of the full pool's standard deviation between items, right "
-        "of zero is better. Lines: 95 % intervals. p: Holm-adjusted over the variants. Grey bar: true "
-        "differences too small to be found with 80 % probability; the number is where it ends. Filled "
+        "of zero is better. Lines: 95 % intervals. p: Holm-adjusted over the variants. Finds: the true "
+        "difference that would have been found with 80 % probability; the grey bar ends there. Filled "
         f"triangles: told apart. Documents selected by a variant: {sizes or 'unknown'}."
     )
     title = "Attention influence against random, setting by setting"

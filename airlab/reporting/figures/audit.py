@@ -148,5 +148,5 @@ def _cell(sheet: Sheet, axes: Any, column: int, row: int, shade: str, said: str)
     from matplotlib.patches import Rectangle
 
     patch = Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, facecolor=shade, edgecolor="none")
-    axes.add_patch(patch)
+    axes.add_artist(patch)  # limits are set, and many patches would each ask for them
     sheet.tell(patch, said)

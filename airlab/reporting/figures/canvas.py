@@ -6,8 +6,10 @@ version of a layout engine, and what would not fit is shortened before it is dra
 """
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airlab.reporting.figures.figure import Figure
@@ -66,7 +68,9 @@ def style() -> Iterator[None]:
     """Draw with airlab's settings, whatever the user's own are."""
     import matplotlib
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # The reader's browser has the letters that the PNG shows boxes for.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
         yield
@@ -91,13 +95,13 @@ class Sheet:
     def text(self, x: float, y: float, words: str, **how: Any) -> None:
         """Words whose middle is at the height `y`."""
         how = {"va": "center", "fontsize": TEXT, **how}
-        self.drawing.text(x / WIDTH, 1 - y / self.height, words, **how)
+        self.drawing.text(x / WIDTH, 1 - y / self.height, printable(words), **how)
 
     def tell(self, artist: "Artist", *titles: str) -> None:
         """What the marks of an artist say under the pointer: one title for each, or one for all."""
         gid = f"mark-{len(self._titles)}"
         artist.set_gid(gid)
-        self._titles[gid] = titles
+        self._titles[gid] = tuple(map(printable, titles))
 
     def interval(
         self,
@@ -127,6 +131,7 @@ class Sheet:
             [y],
             marker=marker,
             markersize=size,
+            linestyle="none",
             color=LIGHT[colour],
             markerfacecolor=LIGHT[colour] if filled else _PAPER,
             markeredgewidth=size / 4,
@@ -162,13 +167,14 @@ class Sheet:
         out = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         self.drawing.savefig(out, format="svg", metadata=nothing, transparent=True)
-        svg = inline(out.getvalue(), f"{name}-{prefix}", f"{title}. {caption}", self._titles)
+        title, caption = printable(title), printable(caption)
+        svg = inline(out.getvalue(), f"{name}-{prefix}", title, self._titles)
         return Figure(name, title, caption, svg, tuple(sources), self.drawing)
 
 
 def shortened(words: str, points: float, size: float = TEXT) -> str:
     """Words that fit into a width, with an ellipsis where something had to go."""
-    words = " ".join(words.split())
+    words = printable(words)
     if text_width(words, size) <= points:
         return words
     while words and text_width(words + "…", size) > points:
@@ -176,6 +182,12 @@ def shortened(words: str, points: float, size: float = TEXT) -> str:
     return words + "…"
 
 
+def printable(words: str) -> str:
+    """Words on one line, without what is not seen: control characters, and those that turn its direction."""
+    return " ".join("".join(c if c.isprintable() else " " for c in words).split())
+
+
+@cache
 def text_width(words: str, size: float = TEXT) -> float:
     """How wide words are, in points."""
     from matplotlib.font_manager import FontProperties

@@ -43,14 +43,14 @@ def _distributions(results: Results, found: Mapping[str, Any]) -> Figure:
             axes.set_xticklabels([])
         else:
             axes.set_xlabel(_SCORE)
-    sheet.text(MARGIN, 11, "bar: middle half; white line: median", fontsize=SMALL, color=LIGHT["muted"])
+    sheet.text(MARGIN, 11, "bar: middle half; gap in it: median", fontsize=SMALL, color=LIGHT["muted"])
     cut = "orange: lowest selected" if any(t["lowest_selected"] is not None for t in domains) else ""
     sheet.text(WIDTH - MARGIN, 11, cut, fontsize=SMALL, color=LIGHT["orange"], ha="right")
     total = sum(told["n"] for told in domains)
     caption = (
         f"Attention influence of {total:,} {unit}, (reference loss − base loss) / base loss, by domain. "
         f"Histograms of {len(edges) - 1} bins over one range, each as high as its fullest bin. Dark bar: "
-        "25 to 75 %; line in it: median; thin line: 5 to 95 %. "
+        "25 to 75 %; gap in it: median; thin line: 5 to 95 %. "
         + ("Orange: the lowest score that was selected in the domain." if cut else "")
     )
     sources = (GATHERED, found["fingerprint"])

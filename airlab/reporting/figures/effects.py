@@ -62,8 +62,8 @@ def draw(results: Results) -> Iterator[Figure]:
             f"Composite: mean over the task columns of the paired difference to {other}, in units of the "
             f"standard deviation between items of {in_words(found['baseline'])}; right of zero is better. "
             f"Points: estimates over {len(found['seeds'])} seeds and {items} items; lines: "
-            f"{100 * found['level']:g} % intervals. p: Holm-adjusted over all variants shown. Grey bar: true "
-            "differences too small to be found with 80 % probability; the number is where it ends. "
+            f"{100 * found['level']:g} % intervals. p: Holm-adjusted over all variants shown. Finds: the "
+            "true difference that would have been found with 80 % probability; the grey bar ends there. "
             + verdict.format(other)
         )
         yield forest(results, name, title.format(other), caption.strip(), effects, other, (ESTIMATES,))
@@ -132,7 +132,7 @@ def _numbers(effect: Effect) -> str:
     known = effect.low is not None and effect.high is not None
     interval = f"[{signed(effect.low)}, {signed(effect.high)}]" if known else f"[{UNKNOWN}]"
     detectable = number(effect.detectable, 2)
-    return f"{signed(effect.value)} {interval}  p {p_text(effect.p_holm)}  found from {detectable}"
+    return f"{signed(effect.value)} {interval}  p {p_text(effect.p_holm)}  finds {detectable}"
 
 
 def _mark(sheet: Sheet, axes: Any, y: float, effect: Effect, reach: float) -> None:

@@ -1,17 +1,13 @@
-"""A figure: what is drawn, what it says, and what it was drawn from; saved as SVG and PNG."""
+"""A figure: what is drawn, what it says, and what it was drawn from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
 
-from airlab.reporting.figures.inline import SVG
 from airlab.reporting.figures.palette import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
-
-_PNG_SCALE = 3
 
 
 @dataclass(frozen=True)
@@ -35,20 +31,9 @@ class Figure:
     drawing: "Drawing" = field(repr=False, compare=False)
 
 
-def save(figures: Sequence[Figure], folder: Path) -> None:
-    """Write `<name>.svg` and `<name>.png` of each into a folder, which is made if it is not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for figure in figures:
-        (folder / f"{figure.name}.svg").write_text(standalone(figure), encoding="utf-8", newline="\n")
-        # Without a name of the software, the bytes do not hang on its version more than the picture does.
-        figure.drawing.savefig(
-            folder / f"{figure.name}.png", format="png", dpi=72 * _PNG_SCALE, metadata={"Software": None}
-        )
-
-
 def standalone(figure: Figure) -> str:
-    """The SVG as a file of its own: with the colours of both grounds, and a ground."""
+    """The SVG as a file of its own: with the colours of both grounds, a ground, and its caption."""
     start, _, rest = figure.svg.partition(">")
     ground = '<rect width="100%" height="100%" style="fill:var(--fig-paper,#ffffff)" />'
-    assert f'xmlns="{SVG}"' in start
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{start}><style>{STYLE}</style>{ground}{rest}\n'
+    words = f"<title>{escape(figure.title)}</title><desc>{escape(figure.caption)}</desc>"
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{start}>{words}<style>{STYLE}</style>{ground}{rest}\n'

@@ -30,8 +30,8 @@ def _map(results: Results, name: str, which: str, found: Mapping[str, Any]) -> F
     axes = sheet.axes(_LEFT, _TOP, WIDTH - _LEFT - _RIGHT, cell * layers)
     highest = max(max(row) for row in scores)
     cells(sheet, axes, scores, highest, masked)
-    axes.set_xlabel("head, counted from 0")
-    axes.set_ylabel("layer, counted from 0")
+    axes.set_xlabel("head")
+    axes.set_ylabel("layer")
     axes.set_xticks(range(0, heads, max(1, heads // 10)))
     axes.set_yticks(range(0, layers, max(1, layers // 10)))
     axes.tick_params(length=0)
@@ -44,7 +44,7 @@ def _map(results: Results, name: str, which: str, found: Mapping[str, Any]) -> F
         f"Retrieval score of every head, 0 to 1: mean over {found['probes']} probes of the share of the "
         "answer's tokens that the head's highest attention points at. A head that looks at random visible "
         f"positions scores {found['chance']:.2g} (chance). The model predicts "
-        f"{found['answer_accuracy']:.0%} of the answers' tokens. "
+        f"{found['answer_accuracy']:.0%} of the answers' tokens. Layers and heads count from 0. "
         + (
             f"Outlined: the {len(masked)} of {layers * heads} heads that the reference model has masked."
             if found["masked"] is not None
@@ -80,7 +80,7 @@ def cells(
                 edgecolor=LIGHT["ink"] if ring else "none",
                 linewidth=1.6 if ring else 0,
             )
-            axes.add_patch(patch)
+            axes.add_artist(patch)  # limits are set, and many patches would each ask for them
             sheet.tell(patch, f"layer {layer}, head {head}: {score:.3f}" + (", marked" if ring else ""))
 
 

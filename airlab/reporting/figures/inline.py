@@ -32,7 +32,7 @@ def inline(svg: str, name: str, label: str, titles: Mapping[str, Sequence[str]])
             they were drawn, or a single one for all.
 
     Raises:
-        ValueError: a group does not exist, or has another number of marks.
+        RuntimeError: a group does not exist, or has another number of marks.
     """
     ElementTree.register_namespace("", SVG)
     root = ElementTree.fromstring(svg)
@@ -41,11 +41,12 @@ def inline(svg: str, name: str, label: str, titles: Mapping[str, Sequence[str]])
     groups = {element.get("id"): element for element in root.iter() if element.get("id")}
     for group, told in titles.items():
         if group not in groups:
-            raise ValueError(f"nothing was drawn as {group}")
+            raise RuntimeError(f"nothing was drawn as {group}")
         _tell(groups[group], told)
     _rename(root, name)
     for element in root.iter():
         _tidy(element)
+    for element in root.iter():
         _share_style(element)
     _, _, width, height = root.attrib["viewBox"].split()
     root.attrib.clear()
@@ -71,7 +72,7 @@ def _drop(root: Element, tag: str) -> None:
 def _tell(group: Element, titles: Sequence[str]) -> None:
     marks = [group] if len(titles) == 1 else list(_marks(group))
     if len(marks) != len(titles):
-        raise ValueError(f"{len(titles)} titles for {len(marks)} marks")
+        raise RuntimeError(f"{len(titles)} titles for {len(marks)} marks")
     for mark, text in zip(marks, titles, strict=True):
         title = Element(f"{{{SVG}}}title")
         title.text = text

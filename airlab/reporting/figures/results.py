@@ -41,6 +41,7 @@ class Results:
     @cached_property
     def prefix(self) -> str:
         """Digits that no other folder's figures have in their ids: they follow from its lock."""
+        assert self.lock.cells  # what cannot be read is said before anything is drawn
         return hashlib.sha256((self.folder / LOCK).read_bytes()).hexdigest()[:8]
 
     @cached_property
