@@ -50,7 +50,7 @@ def run(config: Mapping[str, Any]) -> None:
         return
     store = open_store()
     Plan(store, [stage]).run(command.machine)
-    found = store.folder(stage) / "heads.json"
+    found = store.open(stage) / "heads.json"
 
     def write(path: Path) -> None:
         data = {**json.loads(found.read_text()), IDENTITY: identity}

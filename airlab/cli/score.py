@@ -166,10 +166,10 @@ def _score_traces(command: ScoreCommand, heads: Path, output: Path) -> None:
     measured, left_out = _measured(command, losses, traces, identity)
     store = open_store()
     if command.unit == "step":
-        places = pq.read_table(store.folder(losses) / "steps.parquet")
+        places = pq.read_table(store.open(losses) / "steps.parquet")
         table = step_table(measured, places, command.aggregation.least_loss)
     else:
-        order = pq.read_table(store.folder(traces) / "traces.parquet", columns=["unit_id", "order"])
+        order = pq.read_table(store.open(traces) / "traces.parquet", columns=["unit_id", "order"])
         table = trace_table(measured, order, command.aggregation)
     table = _marked(table, identity, command, losses.model)
     write_scored(output, table, left_out, "traces")
@@ -287,7 +287,7 @@ def _measured(
     """The LossTable, and what was left out while reading or measuring."""
     store = open_store()
     Plan(store, [losses]).run(command.machine)
-    folders = [store.folder(imported), store.folder(losses)]
+    folders = [store.open(imported), store.open(losses)]
     skipped = pa.concat_tables(pq.read_table(folder / "skipped.parquet") for folder in folders)
     quarantined = folders[0] / "quarantine.parquet"
     return (

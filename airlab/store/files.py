@@ -24,6 +24,8 @@ class Files:
     """64 hex digits over the content (see `Files.of`)."""
     path: Path = field(compare=False, repr=False)
     """Where the bytes were found; excluded from comparison and from every fingerprint."""
+    seen: tuple[tuple[str, int, int, int, int], ...] = field(default=(), compare=False, repr=False)
+    """Name, inode, size and times of each file when it was hashed; as little part of any of them."""
 
     @classmethod
     def of(cls, path: Path) -> "Files":
@@ -44,6 +46,7 @@ class Files:
                 if member.exists() and not member.is_file():  # a pipe would be waited for, forever
                     raise UserError(f"{member} is no file but a pipe or a device; give the files themselves.")
             total = sum(member.stat().st_size for member in members)
+            seen = tuple(_stamp(name, member) for name, member in zip(names, members, strict=True))
             with progress(f"reading {path.name}", "bytes", total) as advance:
                 rows = []
                 for name, member in zip(names, members, strict=True):
@@ -55,7 +58,32 @@ class Files:
                     rows.append([name, digest.hexdigest()])
         except OSError as error:
             raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}.") from error
-        return cls(hashlib.sha256(json.dumps(rows).encode()).hexdigest(), path)
+        return cls(hashlib.sha256(json.dumps(rows).encode()).hexdigest(), path, seen)
+
+    def check(self) -> None:
+        """Hash the files again if they look touched since they were hashed.
+
+        Raises:
+            UserError: they hold something else by now.
+        """
+        now = Files.of(self.path) if self._touched() else self
+        if now.sha256 != self.sha256:
+            raise UserError(
+                f"{self.path} was changed while it was used; run again with files that stay the same."
+            )
+
+    def _touched(self) -> bool:
+        try:
+            names = [""] if self.path.is_file() else _names_below(self.path)
+            now = tuple(_stamp(name, self.path / name if name else self.path) for name in names)
+        except OSError:
+            return True
+        return now != self.seen
+
+
+def _stamp(name: str, path: Path) -> tuple[str, int, int, int, int]:
+    facts = path.stat()
+    return name, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def _names_below(folder: Path) -> list[str]:

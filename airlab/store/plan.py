@@ -45,7 +45,7 @@ class Plan:
 
     def missing(self) -> tuple[Stage, ...]:
         """The stages that must run, in order. Raises UserError for a damaged artifact."""
-        present = {fingerprint(stage) for stage in self.order if self.store.find(stage) is not None}
+        present = {fingerprint(stage) for stage in self.order if self.store.record(stage) is not None}
         return _inputs_first(self.targets, frozenset(present))
 
     def explain(self) -> tuple[PlanRow, ...]:
@@ -55,7 +55,7 @@ class Plan:
 
     def _row(self, stage: Stage, needed: bool) -> PlanRow:
         status: Literal["present", "partial", "missing"] = "missing"
-        if self.store.find(stage) is not None:
+        if self.store.record(stage) is not None:
             status = "present"
         elif self.store.part(stage).exists():
             status = "partial"

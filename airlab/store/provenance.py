@@ -6,8 +6,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from airlab.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _DISTRIBUTIONS = (
@@ -15,6 +18,33 @@ _DISTRIBUTIONS = (
     "omegaconf", "pyarrow", "pydantic", "rensa", "safetensors", "scipy", "tokenizers", "torch",
     "transformers", "zstandard",
 )  # fmt: skip
+
+
+_COMPUTING = ("torch", "transformers", "tokenizers")
+"""Libraries of which another major version may compute something else."""
+
+
+def check_libraries(folder: Path, made: Mapping[str, Any]) -> None:
+    """Refuse an artifact that another major version of a library that computes has made.
+
+    Args:
+        made: the provenance in its record.
+
+    Raises:
+        UserError: says both versions and what to do.
+    """
+    then, now = made.get("packages") or {}, _packages()
+    for name in _COMPUTING:
+        if name in then and name in now and _major(then[name]) != _major(now[name]):
+            raise UserError(
+                f"the artifact {folder} was made with {name} {then[name]}, and {now[name]} is installed, "
+                f"which may compute something else: install {name} {_major(then[name])}, or choose another "
+                "store (AIRLAB_STORE) to make it again."
+            )
+
+
+def _major(version: str) -> str:
+    return version.split(".")[0]
 
 
 @functools.cache
@@ -58,6 +88,7 @@ def _git() -> dict[str, Any] | None:
     return {"commit": commit.strip(), "dirty": bool(changes.strip())}
 
 
+@functools.cache
 def _packages() -> dict[str, str]:
     versions = {}
     for name in _DISTRIBUTIONS:

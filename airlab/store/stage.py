@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from airlab.schema.machine import Machine
 from airlab.store import durable
+from airlab.store.files import Files
 
 RECORD = "record.json"
 ATTEMPTS = ".attempts.json"
@@ -55,21 +56,28 @@ class Stage:
 
     def inputs(self) -> tuple["Stage", ...]:
         """The stages among the fields, also inside tuples and values, in the order of the fields."""
-        return tuple(_stages_in([getattr(self, field.name) for field in dataclasses.fields(self)]))
+        return tuple(item for item in self._found() if isinstance(item, Stage))
+
+    def own_files(self) -> tuple[Files, ...]:
+        """The user's own files among the fields, found in the same way; those of inputs are the inputs'."""
+        return tuple(item for item in self._found() if isinstance(item, Files))
+
+    def _found(self) -> Iterator["Stage | Files"]:
+        return _found_in([getattr(self, field.name) for field in dataclasses.fields(self)])
 
 
-def _stages_in(value: object) -> Iterator[Stage]:
-    if isinstance(value, Stage):
+def _found_in(value: object) -> Iterator[Stage | Files]:
+    if isinstance(value, Stage | Files):
         yield value
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _stages_in(item)
+            yield from _found_in(item)
     elif isinstance(value, dict):
-        yield from _stages_in(list(value.values()))
+        yield from _found_in(list(value.values()))
     elif isinstance(value, BaseModel):
-        yield from _stages_in([getattr(value, name) for name in type(value).model_fields])
+        yield from _found_in([getattr(value, name) for name in type(value).model_fields])
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from _stages_in([getattr(value, field.name) for field in dataclasses.fields(value)])
+        yield from _found_in([getattr(value, field.name) for field in dataclasses.fields(value)])
 
 
 class Workdir:

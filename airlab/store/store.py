@@ -19,8 +19,10 @@ from airlab.progress import announce
 from airlab.schema.machine import Machine
 from airlab.store import durable
 from airlab.store.fingerprint import fingerprint
+from airlab.store.provenance import check_libraries
 from airlab.store.record import Record, check_contents, make_record, read_record
 from airlab.store.stage import ATTEMPTS, LEASE, PART, RECORD, TRACKING, Stage, Workdir
+from airlab.store.touched import check_untouched, mark
 
 _FOLDER_DIGITS = 12
 
@@ -50,16 +52,34 @@ class Store:
         return self.root / stage.name / f"{fingerprint(stage)}{PART}"
 
     def find(self, stage: Stage) -> Path | None:
-        """The finished artifact's folder, or None. Checks the record and the files' sizes.
+        """The finished artifact's folder for whoever reads it, or None.
 
         Raises:
-            UserError: naming the folder to delete, if something is there that is not as it was finished.
+            UserError: naming the folder to delete, if something is there that is not as it was finished: its
+                record, its files' names and sizes, the contents of those that may have been touched since; or
+                if another major version of a library that computes made it.
         """
         record = self.record(stage)
-        return None if record is None else self.folder(stage)
+        if record is None:
+            return None
+        folder = self.folder(stage)
+        check_untouched(folder, record)
+        check_libraries(folder, record.provenance)
+        return folder
+
+    def open(self, stage: Stage) -> Path:
+        """The same of an artifact that must be there.
+
+        Raises:
+            UserError: as `find` does, or because it is not there.
+        """
+        found = self.find(stage)
+        if found is None:
+            raise UserError(f"{stage.name} has no finished artifact; run it first.")
+        return found
 
     def record(self, stage: Stage) -> Record | None:
-        """The finished artifact's checked record, or None. Raises as `find` does."""
+        """The finished artifact's record, or None. Raises as `find` does, but reads none of the files."""
         folder = self.folder(stage)
         if not folder.exists():
             return None
@@ -75,6 +95,7 @@ class Store:
         if record is None:
             raise UserError(f"{stage.name} has no finished artifact to verify; run it first.")
         check_contents(self.folder(stage), record)
+        mark(self.folder(stage), record)
         return record
 
     def make(self, stage: Stage, machine: Machine) -> Path:
@@ -111,11 +132,14 @@ class Store:
         started = _now()
         try:
             work = Workdir(part, lambda asked: self._input(stage, asked), self._tracking(stage))
+            _check_unchanged(stage)
             stage.run(work, machine)
+            _check_unchanged(stage)
             record = make_record(stage, work, started, _now())
             durable.sync_tree(part)
             with durable.written(part / RECORD) as temporary:
                 temporary.write_text(record.model_dump_json(indent=1) + "\n")
+            mark(part, record)
         except OSError as error:
             if part.is_dir():
                 raise
@@ -148,6 +172,12 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def _check_unchanged(stage: Stage) -> None:
+    """Refuse to work on, or to have worked on, other files than those that the stage's address stands for."""
+    for files in stage.own_files():
+        files.check()
 
 
 def _now() -> str:

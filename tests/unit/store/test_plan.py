@@ -269,9 +269,12 @@ def test_verify_reads_every_byte(store: Store, damage: Any) -> None:
     run(store, A)
     store.verify(A)
     damage(store.folder(A))
-    assert store.find(A) is not None  # a look at sizes cannot see it
+    assert store.record(A) is not None  # a look at sizes cannot see it
+    for look in (store.find, store.open, store.verify):
+        with pytest.raises(UserError, match="damaged"):
+            look(A)
     with pytest.raises(UserError, match="damaged"):
-        store.verify(A)
+        run(store, B)
 
 
 def test_verifying_what_is_not_there_says_so(store: Store) -> None:
