@@ -47,6 +47,7 @@
   const place = () => {
     if (!shown) return;
     const at = shown.getClientRects()[0] || shown.getBoundingClientRect();
+    box.classList.toggle("tm-up", at.top > innerHeight / 2);
     const below = at.bottom + 6 + box.offsetHeight <= innerHeight;
     box.style.top = (below ? at.bottom + 6 : Math.max(4, at.top - 6 - box.offsetHeight)) + "px";
     box.style.left = Math.max(4, Math.min(at.left, innerWidth - box.offsetWidth - 8)) + "px";
@@ -70,13 +71,15 @@
       line(["span", `${many ? "sums: " : ""}loss_base ${Number(base).toFixed(3)}, loss_ref ${Number(reference).toFixed(3)} nats`]);
       line(["span", `influence ${gain < 0 ? "−" : "+"}${Math.abs(gain).toFixed(3)} nats`]);
     }
+    const looks = `${text.dataset.head} attends to`;
+    if (many) line(["span", `${looks}:`]);
     at.forEach((position, number) => {
       const target = holder[position];
       if (!target) return;
       lit.push(target);
       target.classList.add("tm-at");
-      const before = many ? `token ${from + number}: ` : "";
-      if (number < most) line(["span", `${before}${text.dataset.head} attends to token ${position} `], ["bdi", visible(target)]);
+      const before = many ? `from token ${from + number}:` : looks;
+      if (number < most) line(["span", `${before} token ${position} `], ["bdi", visible(target)]);
     });
     if (at.length > most) line(["span", `and ${at.length - most} more of its tokens, to the dashed marks`]);
     box.hidden = false;

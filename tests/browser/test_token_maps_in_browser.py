@@ -102,7 +102,7 @@ def test_pointing_at_a_token_shows_its_numbers_and_where_the_head_looks(page: Pa
     move(page, mark(3))
     assert (box(page) or "").startswith(
         "tokens 3 to 5, 3 for one character ☃\nsums: loss_base 3.000, loss_ref 6.000 nats\n"
-        "influence +3.000 nats\ntoken 3: layer 3, head 1 attends to token 1 ·rivér\ntoken 4: "
+        "influence +3.000 nats\nlayer 3, head 1 attends to:\nfrom token 3: token 1 ·rivér\nfrom token 4: "
     )
     assert lit(page) == (["☃"], [" rivér", "\n\n", "☃"])
     move(page, "document.querySelector('h1')")
@@ -153,6 +153,8 @@ def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
             "(document.querySelector('.tm-box').getBoundingClientRect())"
         )
         assert 0 <= left <= right <= width and 0 <= top <= bottom <= 700
+        begins, ends = page.run(f"(r => [r.top, r.bottom])({mark(number)}.getClientRects()[0])")
+        assert bottom <= begins or ends <= top, "the box hides its token"
 
 
 def test_what_is_printed_is_light_and_whole(page: Page) -> None:
