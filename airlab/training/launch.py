@@ -10,6 +10,7 @@ from pathlib import Path
 import airlab
 from airlab.errors import UserError
 from airlab.lifeline import lifeline
+from airlab.training.builds import refuse_abandoned_builds
 from airlab.training.worker import FACTS, USER_ERROR, AnyJob
 
 
@@ -17,11 +18,14 @@ def launch(job: AnyJob) -> dict[str, object]:
     """Run the job as its machine asks and return its facts.
 
     One process without DeepSpeed runs right here; anything else is started by torchrun. Raises
-    UserError for the user's mistakes and RuntimeError when a process failed otherwise.
+    UserError for the user's mistakes and what `refuse_abandoned_builds` refuses, and RuntimeError when a
+    process failed otherwise.
     """
     if job.machine.processes == 1 and job.machine.deepspeed_stage is None:
         return job.run()
     job.check()
+    if job.machine.deepspeed_stage is not None:
+        refuse_abandoned_builds()
     with tempfile.TemporaryDirectory() as folder, lifeline() as standard_input:
         path = Path(folder, "job.json")
         path.write_text(job.model_dump_json())
