@@ -1,4 +1,4 @@
-"""`airlab plan`: stages, what they take on GPUs, what fits into so many hours, and job scripts."""
+"""`airlab plan`: stages, how long they take, what they take on GPUs, what fits into it, and job scripts."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from airlab.cli.bind import bind
 from airlab.cli.experiment import ONLY_PLANNED, RunCommand, open_plain
 from airlab.cli.outputs import open_store
 from airlab.cli.plan_costs import NOT_COUNTED, Planner, billions
+from airlab.cli.plan_times import expected, paces, told
 from airlab.cli.slurm import is_installed, run_script, write_script
 from airlab.errors import UserError
 from airlab.planning.assumptions import Assumptions
@@ -21,11 +22,13 @@ from airlab.planning.costs import Cost, grouped, total
 from airlab.planning.memory import gibibytes
 from airlab.planning.rates import read_measured
 from airlab.planning.scaling import fits
+from airlab.progress import duration
 from airlab.reporting.pages import Page, Section, print_page
 from airlab.schema.base import Frozen
 from airlab.schema.machine import Machine
 from airlab.stages.measure_losses import MeasureLosses
 from airlab.stages.pretrain import Pretrain
+from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 from airlab.store.stage import Stage
 
@@ -98,13 +101,17 @@ def show(config: Mapping[str, Any]) -> tuple[Any, RunCommand]:
     store = open_store()
     stages = Plan(store, list(module.targets(bound).values()))
     rows = stages.explain()
+    planner = Planner(asked.planning, read_measured(rates_file()), command.machine, store)
+    known = paces(planner, stages, bound.name, bound.scale)
+    missing = stages.missing()
+    needed = {fingerprint(stage): expected(planner, known, stage) for stage in missing}
     table = RichTable("stage", "", "fingerprint", "status", title=f"{bound.name}, scale {bound.scale}")
-    for row in rows:
-        table.add_row(row.stage, row.slug, row.fingerprint, "run" if row.needed else row.status)
+    table.add_column("expected", justify="right")
+    for row, stage in zip(rows, stages.order, strict=True):
+        status = "run" if row.needed else row.status
+        table.add_row(row.stage, row.slug, row.fingerprint, status, _seconds(needed, fingerprint(stage)))
     Console().print(table)
     if command.machine.device == "cuda":
-        planner = Planner(asked.planning, read_measured(rates_file()), command.machine, store)
-        missing = stages.missing()
         if missing:
             print_page(_page(planner, missing, asked.price))
         if asked.gpu_hours is not None:
@@ -112,9 +119,18 @@ def show(config: Mapping[str, Any]) -> tuple[Any, RunCommand]:
             print_page(_fits_page(planner, stages.order, seeds, asked.gpu_hours))
     elif asked.gpu_hours is not None or asked.price is not None:
         raise UserError("hours are planned for GPUs; choose a machine that has some, machine=gpu1, say.")
-    needed = sum(row.needed for row in rows)
-    print(f"{len(rows)} stages, {needed} to run, {len(rows) - needed} not")
+    if needed:
+        for line in told([(stage.name, needed[fingerprint(stage)]) for stage in missing], known):
+            print(line)
+    print(f"{len(rows)} stages, {len(needed)} to run, {len(rows) - len(needed)} not")
     return bound, command
+
+
+def _seconds(needed: Mapping[str, float | None], address: str) -> str:
+    if address not in needed:
+        return "–"
+    seconds = needed[address]
+    return "unknown" if seconds is None else duration(seconds)
 
 
 def rates_file() -> Path:
