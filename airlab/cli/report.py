@@ -15,6 +15,7 @@ from rich.console import Console
 
 from airlab.cli.bind import bind
 from airlab.cli.experiment import open_plain, target_fingerprints
+from airlab.cli.gather_examples import Texts, gather_examples, write_examples
 from airlab.cli.gather_figures import gather_figures, write_gathered
 from airlab.cli.main import configs_folder
 from airlab.cli.outputs import check_output, open_store, write_output
@@ -28,6 +29,7 @@ from airlab.reporting.page.claims import claims
 from airlab.reporting.page.question import Question, question
 from airlab.reporting.page.read import Published, read_published
 from airlab.reporting.page.render import GENERATOR, assemble, render, visible
+from airlab.reporting.token_maps import EXAMPLES
 from airlab.schema.base import Frozen
 from airlab.store.durable import written
 
@@ -47,6 +49,8 @@ class ReportCommand(Frozen):
 
     results: str
     output: str | None
+    texts: Texts
+    """Which texts the examples of one experiment hold."""
 
 
 def run(config: Mapping[str, Any]) -> None:
@@ -54,7 +58,7 @@ def run(config: Mapping[str, Any]) -> None:
     command = bind(ReportCommand, {key: config[key] for key in ReportCommand.model_fields})
     given = {setting(argument) for argument in sys.argv[1:]}
     if "experiment" in given:
-        _one({key: value for key, value in config.items() if key != "output"}, command.output)
+        _one({key: value for key, value in config.items() if key not in ("output", "texts")}, command)
         return
     if others := sorted(given - _OF_ALL):
         raise UserError(
@@ -79,11 +83,11 @@ def _all(root: Path, output: Path) -> None:
     _write(output, page)
 
 
-def _one(config: Mapping[str, Any], output: str | None) -> None:
+def _one(config: Mapping[str, Any], asked: ReportCommand) -> None:
     """The page of one experiment, and its figures as files."""
     module, bound, command = open_plain(config)
     folder = Path(command.results) / bound.name / bound.scale
-    page_path = Path(output) if output else folder / PAGE
+    page_path = Path(asked.output) if asked.output else folder / PAGE
     store, targets = open_store(), module.targets(bound)
     named = f"experiment={bound.name} scale={bound.scale}"
     unfinished = [name for name, stage in targets.items() if store.find(stage) is None]
@@ -102,6 +106,10 @@ def _one(config: Mapping[str, Any], output: str | None) -> None:
         )
     _check_page(page_path)
     write_gathered(folder, gather_figures(targets, store))
+    again = f"airlab report {named} texts=all"
+    examples = gather_examples(targets, store, command.machine, texts=asked.texts, again=again)
+    if examples is not None:
+        write_examples(folder, examples)
     read = read_published(folder, bound.name, bound.scale)
     figures = draw_all(folder)
     page = page_of([read], {folder: figures}, page_path, f"{bound.name}, scale {bound.scale}")
@@ -110,6 +118,8 @@ def _one(config: Mapping[str, Any], output: str | None) -> None:
     _print_findings([read])
     _write(page_path, page)
     print(f"{len(figures)} figures as SVG and PNG: {folder / FIGURES}")
+    if examples is not None and asked.texts == "all":
+        print(f"{folder / EXAMPLES} and the page hold texts whose licences may not let you pass them on")
 
 
 def page_of(

@@ -1,7 +1,7 @@
 """A headless Chromium over its DevTools pipe: two file descriptors and JSON, so that no driver is needed.
 
-Playwright brings a Node runtime of 45 MB and selenium a second binary that must fit the browser's version; the
-pipe is Chromium's own, has no port to race for, and what the tests ask of it is a page's worth of code.
+Playwright brings a Node runtime of 45 MB, and selenium a second binary that must fit the browser's version;
+the pipe is Chromium's own, has no port to race for, and what the tests ask of it is a page's worth of code.
 """
 
 import base64
@@ -129,8 +129,15 @@ class Page:
         """One command to this tab."""
         return self._browser.call(method, self._session, **parameters)
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
-        """Load a file at a size of the window, and wait until it is there."""
+    def open(self, path: Path) -> None:
+        """Load a file, and wait until it is there."""
+        self._browser.events.clear()
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        while not self.told("Page.loadEventFired"):
+            self._browser.events.append(self._browser.receive())
+
+    def window(self, width: int = 1280, height: int = 900, *, dark: bool = False, media: str = "") -> None:
+        """The size of the window, the reader's scheme, and the medium if it is no screen."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -139,11 +146,7 @@ class Page:
             mobile=width < 600,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self._browser.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
-        while not self.told("Page.loadEventFired"):
-            self._browser.events.append(self._browser.receive())
+        self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
 
     def told(self, *methods: str) -> list[dict[str, Any]]:
         """Events of these kinds in this tab since the page was opened."""
@@ -163,7 +166,7 @@ class Page:
         """Press and release the mouse in the middle of the element that an expression gives."""
         x, y = self.run(
             f"(() => {{const e = {script}; e.scrollIntoView({{block: 'center', inline: 'center'}});"
-            "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]})()"
+            "const r = e.getClientRects()[0]; return [r.x + r.width / 2, r.y + r.height / 2]})()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
