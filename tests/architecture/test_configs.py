@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from airlab.cli.bind import bind, to_plain
 from airlab.cli.experiment import open_experiment
+from airlab.cli.explain import ExplainCommand
 from airlab.cli.export import ExportCommand
 from airlab.cli.heads import HeadsCommand
 from airlab.cli.report import ReportCommand
@@ -46,6 +47,7 @@ CONFIGS = ROOT / "configs"
 ROOTS = {
     "heads": (HeadsCommand, ["output=o.json"]),
     "score": (ScoreCommand, ["output=o.parquet", "heads=h.json", "input.path=d.jsonl"]),
+    "explain": (ExplainCommand, ["output=o.html", "heads=h.json", "text=x"]),
     "select": (SelectCommand, ["output=o.parquet", "scores=s.parquet"]),
     "weigh": (WeighCommand, ["output=o.parquet", "scores=s.parquet"]),
     "export": (ExportCommand, ["output=o.parquet"]),
@@ -62,14 +64,14 @@ GROUPS = {
     "experiment": ("run",),
     "fine_tuning": ("run",),
     "machine": ("heads", "score", "run"),
-    "masking": ("score", "run"),
+    "masking": ("score", "explain", "run"),
     "mixture": ("run",),
     "model": ("heads", "score", "export", "run"),
     "probes": ("heads", "run"),
     "rendering": ("score",),
     "scale": ("run",),
     "scoring": ("score", "run"),
-    "segmentation": ("score",),
+    "segmentation": ("score", "explain"),
     "selecting": ("run",),
     "selector": ("select", "weigh"),
     "target": ("run",),
