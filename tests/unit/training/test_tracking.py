@@ -73,8 +73,9 @@ def remembers(monkeypatch: pytest.MonkeyPatch) -> type[Remembers]:
     return kind
 
 
-def tracked_job(root: Path, name: str, *trackers: str) -> Job:
-    job = a_job(root, name)
+def tracked_job(root: Path, name: str, *trackers: str, stops: bool = False) -> Job:
+    """A run; one that stops has a checkpoint after every update."""
+    job = a_job(root, name, 0.0 if stops else 1e9)
     machine = job.machine.model_copy(update={"trackers": trackers})
     return job.model_copy(update={"machine": machine, "tracking": root / "tracking" / name})
 
@@ -125,7 +126,7 @@ def test_what_is_trained_is_the_same_with_trackers(tmp_path: Path, remembers: ty
 def test_a_tracker_goes_on_where_the_record_does_after_every_stop(
     tmp_path: Path, remembers: type[Remembers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, job = tracked_job(tmp_path, "whole"), tracked_job(tmp_path, "run", "trackio")
+    whole, job = tracked_job(tmp_path, "whole"), tracked_job(tmp_path, "run", "trackio", stops=True)
     pretrain(whole)
     for n_steps in (3, 29):
         stopped_after(job, n_steps, monkeypatch)
@@ -139,8 +140,7 @@ def test_a_tracker_goes_on_where_the_record_does_after_every_stop(
 def test_rows_between_the_checkpoint_and_the_stop_are_not_told_twice(
     tmp_path: Path, remembers: type[Remembers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = tracked_job(tmp_path, "run", "trackio").model_copy(update={"checkpoint_every_s": None})
-    monkeypatch.setattr(loop, "CHECKPOINT_EVERY_S", 1e9)
+    job = tracked_job(tmp_path, "run", "trackio")
     with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
         patch.setattr(loop, "learning_rate", _stop_at(7))
         pretrain(job)
@@ -214,7 +214,7 @@ def test_nothing_is_tracked_and_said_where_tensorboard_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tracking, "_is_installed", lambda _: False)
-    job = a_job(tmp_path, "run").model_copy(update={"tracking": tmp_path / "tracking"})
+    job = a_job(tmp_path, "run", 1e9).model_copy(update={"tracking": tmp_path / "tracking"})
     assert job.machine.trackers == "auto"
     check_trackers(job.machine)
     pretrain(job)
@@ -288,7 +288,7 @@ def test_tensorboard_shows_the_record_to_the_last_bit(tmp_path: Path) -> None:
 
 @needs_tensorboard
 def test_tensorboard_is_what_is_used_by_itself(tmp_path: Path) -> None:
-    job = a_job(tmp_path, "run").model_copy(update={"tracking": tmp_path / "tracking" / "run"})
+    job = a_job(tmp_path, "run", 1e9).model_copy(update={"tracking": tmp_path / "tracking" / "run"})
     pretrain(job)
     assert shown(tmp_path / "tracking" / "run") == curves(job)
 
@@ -297,7 +297,7 @@ def test_tensorboard_is_what_is_used_by_itself(tmp_path: Path) -> None:
 def test_tensorboard_shows_a_run_that_was_killed_whole_and_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = tracked_job(tmp_path, "run", "tensorboard")
+    job = tracked_job(tmp_path, "run", "tensorboard", stops=True)
     stopped_after(job, 7, monkeypatch)
     # A kill may lose what was not flushed, or leave more than the checkpoint knows of.
     (events,) = job.tracking.glob("events*")
