@@ -132,7 +132,7 @@ def _numbers(effect: Effect) -> str:
     known = effect.low is not None and effect.high is not None
     interval = f"[{signed(effect.low)}, {signed(effect.high)}]" if known else f"[{UNKNOWN}]"
     detectable = number(effect.detectable, 2)
-    return f"{signed(effect.value)} {interval}  p {p_text(effect.p_holm)}  finds {detectable}"
+    return f"{signed(effect.value)} {interval} · p {p_text(effect.p_holm)} · finds {detectable}"
 
 
 def _mark(sheet: Sheet, axes: Any, y: float, effect: Effect, reach: float) -> None:
