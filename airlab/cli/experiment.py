@@ -7,6 +7,7 @@ runs in a process of its own, and one that fails takes no other down.
 
 import importlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -21,9 +22,11 @@ from airlab.cli.jobs import Job, refuse_failures, run_jobs
 from airlab.cli.outputs import open_store
 from airlab.cli.overrides import choices
 from airlab.errors import UserError
+from airlab.reporting.figures.results import GATHERED
 from airlab.reporting.findings import print_findings, write_findings
-from airlab.reporting.lock import write_lock
+from airlab.reporting.lock import read_lock, write_lock
 from airlab.reporting.tables import IncompleteTable
+from airlab.reporting.token_maps import EXAMPLES
 from airlab.schema.base import Frozen
 from airlab.schema.machine import Machine
 from airlab.store.durable import alone, written
@@ -183,6 +186,7 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
     if not command.partial:
         plan = _plan(module, bound, store)
         walls = plan.wall_s
+        cells = target_fingerprints(module, bound)
         facts = provenance()  # asked first: our own unfinished files would make the checkout look changed
         # The folder appears whole: a table without its lock says nothing about where it came from.
         with alone(folder.absolute()), written(folder.absolute()) as temporary:
@@ -190,7 +194,7 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
             write_findings(temporary, made)
             write_lock(
                 temporary,
-                target_fingerprints(module, bound),
+                cells,
                 facts,
                 plan.machines,
                 _wall_by_stage(plan, walls),
@@ -199,9 +203,21 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
             (temporary / "selections.json").write_text(
                 json.dumps(module.selections(bound, store), indent=1, sort_keys=True) + "\n"
             )
+            _keep_gathered(folder, temporary, cells)
     print_findings(made)
     if not command.partial:
-        print(f"written to {folder}")
+        print(f"written to {folder}; airlab report with the same settings makes a page of it")
+
+
+def _keep_gathered(folder: Path, temporary: Path, cells: Mapping[str, str]) -> None:
+    """Take over what `airlab report` gathered from the very same artifacts; of others it is gathered anew."""
+    try:
+        same = read_lock(folder).cells == cells
+    except (OSError, ValueError, TypeError, KeyError):  # no table yet, or one that is written again for that
+        return
+    for name in (GATHERED, EXAMPLES):
+        if same and (folder / name).is_file():
+            shutil.copyfile(folder / name, temporary / name)
 
 
 def _wall_by_stage(plan: Plan, walls: dict[str, float]) -> dict[str, float]:
