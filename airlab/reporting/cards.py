@@ -62,6 +62,12 @@ class Selection:
     made_by: str
 
     @property
+    def what(self) -> str:
+        """What was selected, in words."""
+        scores = (self.origin or {}).get("scores") or {}
+        return f"{scores.get('unit', 'document')}s"
+
+    @property
     def exported(self) -> int:
         return sum(documents for documents, _ in self.domains.values())
 
@@ -83,9 +89,9 @@ def data_card(selection: Selection, loading: str, data_files: str | None) -> str
             ),
             f"# {escape(selection.name)}",
             "",
-            f"{selection.exported} of {selection.given} documents, selected with airlab.",
+            f"{selection.exported} of {selection.given} {selection.what}, selected with airlab.",
             "",
-            *grid(("domain", "documents", "tokens"), _domain_rows(selection)),
+            *grid(("domain", selection.what, "tokens"), _domain_rows(selection)),
             "",
             "Tokens are those the scoring model predicts.",
             *([f"{selection.broken} records of the input cannot be read."] if selection.broken else []),
@@ -100,9 +106,9 @@ def data_card(selection: Selection, loading: str, data_files: str | None) -> str
             "",
             "## Licences and sources",
             "",
-            *_counted("licence", selection.licences),
+            *_counted("licence", selection.licences, selection.what),
             "",
-            *_counted("source", selection.sources),
+            *_counted("source", selection.sources, selection.what),
             "",
             "## Limits",
             "",
@@ -148,7 +154,7 @@ def _origin(selection: Selection) -> list[str]:
     within = "within each domain" if origin["scope"] == "domain" else "over all domains together"
     lines = [
         f"Selector: {code(selector.pop('kind'))}" + (f" with {_settings(selector)}" if selector else ""),
-        f"Share: {origin['share']:.4g} of the {origin['unit']}, {within}; seed {origin['seed']}",
+        f"Share: {origin['share']:.4g} of the {_unit(selection)}, {within}; seed {origin['seed']}",
     ]
     if scores is None:
         lines.append("The scores do not say with which model they were made.")
@@ -160,6 +166,12 @@ def _origin(selection: Selection) -> list[str]:
             f"Reference model: {_settings(scores['masking'])}",
         ]
     return [*(f"- {line}" for line in lines), f"- {made}"]
+
+
+def _unit(selection: Selection) -> str:
+    """What the share counts."""
+    assert selection.origin is not None
+    return "tokens" if selection.origin["unit"] == "tokens" else selection.what
 
 
 def model_words(model: Mapping[str, Any]) -> str:
@@ -186,11 +198,11 @@ def _settings(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{escape(name)} {code(json.dumps(value))}" for name, value in sorted(values.items()))
 
 
-def _counted(what: str, counts: Mapping[str, int]) -> list[str]:
+def _counted(what: str, counts: Mapping[str, int], of: str) -> list[str]:
     if not counts:
-        return [f"The input has no column that says a document's {what}."]
+        return [f"No column of the input says the {what}."]
     rows = [(name, f"{n:,}") for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-    return grid((what, "documents"), rows)
+    return grid((what, of), rows)
 
 
 @dataclass(frozen=True)
@@ -261,7 +273,7 @@ def model_card(training: Training) -> str:
             "",
             training.licence,
             "",
-            *_counted("licence", training.licences),
+            *_counted("licence", training.licences, "documents"),
             "",
             "## How to cite",
             "",

@@ -227,7 +227,7 @@ def test_a_data_set_loads_from_disk_and_as_a_hub_would_load_it(
     # Rows 0, 39 are mit; 4, 31, 22 cc0; 5, 17 say nothing.
     for line in ("| cc0-1.0 | 3 |", "| mit | 2 |", "| not said | 2 |", "7 of 40 documents"):
         assert line in body
-    assert "no column that says a document's source" in body
+    assert "No column of the input says the source" in body
     assert "does not say by which selector" in body
     for paper in ("2505.07293", "2512.13279", "@software{airlab"):
         assert paper in body

@@ -196,11 +196,8 @@ print("Submitted batch job 7")
 """A Slurm that does at once, here, what it is asked for."""
 
 
-def test_slurms_executor_leaves_the_same_bytes(
-    stage: MeasureLosses, alone: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """datatrove's own script, started by a stand-in for Slurm: steps and stages survive the way there."""
-    bin_folder = tmp_path / "bin"
+def stand_in_for_slurm(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slurm's commands, as far as datatrove's script asks for them."""
     bin_folder.mkdir()
     launch = f"exec {sys.executable} -m datatrove.tools.launch_pickled_pipeline"
     commands = {
@@ -214,6 +211,13 @@ def test_slurms_executor_leaves_the_same_bytes(
         (bin_folder / name).write_text(text)
         (bin_folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_slurms_executor_leaves_the_same_bytes(
+    stage: MeasureLosses, alone: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """datatrove's own script, started by a stand-in for Slurm: steps and stages survive the way there."""
+    stand_in_for_slurm(tmp_path / "bin", monkeypatch)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
     step = MeasureShards(stage, store.root, MACHINE)
     SlurmPipelineExecutor(
