@@ -155,7 +155,7 @@ def render_map(shown: TokenMap) -> str:
 def _numbers(shown: TokenMap) -> str:
     n = shown.n_tokens
     return (
-        f"{n:,} tokens, loss_base {shown.loss_sum_base / n:.3f}, loss_ref {shown.loss_sum_ref / n:.3f} "
+        f"{n:,} predicted tokens, loss_base {shown.loss_sum_base / n:.3f}, loss_ref {shown.loss_sum_ref / n:.3f} "
         f"nats a token, attention influence {signed(shown.score)}"
     )
 
@@ -279,7 +279,7 @@ def _example(example: dict[str, Any]) -> str:
     n = example["n_tokens"]
     return (
         f'<section class="tm"><p class="tm-h">{line}</p><p class="tm-h"><b><bdi>{escape(example["id"])}</bdi>'
-        f"</b> {n:,} tokens, loss_base {example['loss_sum_base'] / n:.3f}, loss_ref "
+        f"</b> {n:,} predicted tokens, loss_base {example['loss_sum_base'] / n:.3f}, loss_ref "
         f"{example['loss_sum_ref'] / n:.3f} nats a token, attention influence {signed(example['score'])}</p>"
         f'<p class="tm-note">{escape(example["why_no_text"])}</p></section>'
     )

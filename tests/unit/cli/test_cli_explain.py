@@ -102,21 +102,25 @@ def test_documents_have_the_numbers_of_their_scores(call: Call) -> None:
     assert Page().maps == [rows[5]["text"], rows[2]["text"]]
 
 
-def test_traces_have_the_numbers_of_their_steps(call: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("window", [{}, {"scoring__window_tokens": 24, "too_long": "window"}], ids=str)
+def test_traces_have_the_numbers_of_their_steps(
+    call: Call, tmp_path: Path, window: dict[str, object]
+) -> None:
     rows = traces(6)
     write_jsonl(Path("traces.jsonl"), rows)
     chosen = rows[5]
-    answer = call(input="traces.jsonl", unit="trace", id=chosen["id"])
+    answer = call(input="traces.jsonl", unit="trace", id=chosen["id"], **window)
     assert answer.code == 0, answer.err
     (shown,) = Page().maps
     assert shown.endswith(str(chosen["response"])) and str(chosen["prompt"]) in shown
-    assert call("score", input="traces.jsonl", unit="step", output="steps.parquet").code == 0
-    assert call("score", input="traces.jsonl", unit="trace", output="traces.parquet").code == 0
+    assert call("score", input="traces.jsonl", unit="step", output="steps.parquet", **window).code == 0
+    assert call("score", input="traces.jsonl", unit="trace", output="traces.parquet", **window).code == 0
     steps = [row for row in pq.read_table("steps.parquet").to_pylist() if row["trace"] == chosen["id"]]
     (whole,) = (r for r in pq.read_table("traces.parquet").to_pylist() if r["id"] == chosen["id"])
     (stored,) = (tmp_path / "store" / "map_traces").glob("*/maps.json")
     (found,) = json.loads(stored.read_text())
     assert len(found["steps"]) == len(steps) == 3
+    assert (len(found["windows"]) > 1) == bool(window)
     for step, row in zip(found["steps"], steps, strict=True):
         _, n_tokens, base, reference, score = step
         assert n_tokens == row["n_tokens"]
