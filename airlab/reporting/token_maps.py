@@ -154,9 +154,10 @@ def render_map(shown: TokenMap) -> str:
 
 def _numbers(shown: TokenMap) -> str:
     n = shown.n_tokens
+    base, reference = shown.loss_sum_base / n, shown.loss_sum_ref / n
     return (
-        f"{n:,} predicted tokens, loss_base {shown.loss_sum_base / n:.3f}, loss_ref {shown.loss_sum_ref / n:.3f} "
-        f"nats a token, attention influence {signed(shown.score)}"
+        f"{n:,} predicted tokens, loss_base {base:.3f}, loss_ref {reference:.3f} nats a token, "
+        f"attention influence {signed(shown.score)}"
     )
 
 
