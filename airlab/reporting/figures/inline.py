@@ -44,6 +44,7 @@ def inline(svg: str, name: str, label: str, titles: Mapping[str, Sequence[str]])
             raise RuntimeError(f"nothing was drawn as {group}")
         _tell(groups[group], told)
     _rename(root, name)
+    _drop_empty(root)
     for element in root.iter():
         _tidy(element)
     for element in root.iter():
@@ -67,6 +68,14 @@ def _drop(root: Element, tag: str) -> None:
     for parent in root.iter():
         for child in [child for child in parent if child.tag == tag]:
             parent.remove(child)
+
+
+def _drop_empty(element: Element) -> None:
+    """Groups in which nothing is drawn."""
+    for child in list(element):
+        _drop_empty(child)
+        if child.tag == f"{{{SVG}}}g" and len(child) == 0:
+            element.remove(child)
 
 
 def _tell(group: Element, titles: Sequence[str]) -> None:
@@ -107,6 +116,11 @@ def _rename(root: Element, name: str) -> None:
 
 def _tidy(element: Element) -> None:
     """Colours as variables, the page's font, two decimals, no blanks."""
+    for key in ("fill", "stroke"):  # a variable is none in an attribute
+        if element.get(key) in _COLOURS:
+            element.set("style", f"{key}:{element.attrib.pop(key)}")
+    if element.get("transform", "").startswith("rotate(-0 "):
+        del element.attrib["transform"]
     if style := element.get("style"):
         style = _FONT.sub("var(--fig-font,system-ui,sans-serif)", style)
         style = _COLOUR.sub(lambda found: _COLOURS[found.group()], style)
