@@ -36,6 +36,7 @@ from airlab.store.durable import written
 PAGE = "report.html"
 FIGURES = "figures"
 OF_ALL = Path("docs") / PAGE
+TITLE = "Results of airlab"
 
 _FIRST = ("attention_influence", "air")
 """Papers in the order they are read; others follow by name."""
@@ -74,11 +75,11 @@ def _all(root: Path, output: Path) -> None:
         read_published(folder, folder.parent.relative_to(root).as_posix(), folder.name)
         for folder in published(root)
     ]
-    found.sort(key=_reading_order)
+    found.sort(key=reading_order)
     if output == OF_ALL:
         output.parent.mkdir(exist_ok=True)
     _check_page(output)
-    page = page_of(found, {each.folder: draw_all(each.folder) for each in found}, output, "Results of airlab")
+    page = page_of(found, {each.folder: draw_all(each.folder) for each in found}, output, TITLE)
     _print_findings(found)
     _write(output, page)
 
@@ -126,13 +127,17 @@ def page_of(
     found: Sequence[Published], figures: Mapping[Path, Sequence[Figure]], output: Path, title: str
 ) -> str:
     """The page of some results, with links as they are from where it will lie."""
-    bases = {
-        each.folder: Path(os.path.relpath(each.folder, output.parent)).as_posix() + "/" for each in found
-    }
+    bases = {each.folder: _way(output.parent, each.folder) for each in found}
     return render(assemble(found, _questions(found), figures, bases), title)
 
 
-def _reading_order(read: Published) -> tuple[Any, ...]:
+def _way(start: Path, folder: Path) -> str:
+    """What leads from one folder to what is in another."""
+    relative = Path(os.path.relpath(folder, start)).as_posix()
+    return "" if relative == "." else relative + "/"
+
+
+def reading_order(read: Published) -> tuple[Any, ...]:
     paper, _, name = read.experiment.partition("/")
     place = _FIRST.index(paper) if paper in _FIRST else len(_FIRST)
     return place, paper, name != "main", name, read.scale

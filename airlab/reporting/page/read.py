@@ -10,8 +10,13 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from airlab.errors import UserError
-from airlab.reporting.figures.results import ESTIMATES
-from airlab.reporting.lock import Lock, read_lock
+from airlab.reporting.figures.results import ESTIMATES, GATHERED
+from airlab.reporting.lock import LOCK, Lock, read_lock
+from airlab.reporting.token_maps import EXAMPLES
+
+
+_FILES = (ESTIMATES, "selections.json", GATHERED, EXAMPLES, LOCK)
+"""Besides a page's own: nothing else that may lie there, the page itself above all, changes the page."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Published:
     estimates: dict[str, Any] | None
     """The table's numbers, unrounded; None where there is no table, or its file is missing."""
     files: tuple[str, ...]
+    """What is there of what we write."""
 
     def page(self, name: str) -> Written | None:
         """A page by the name of its files."""
@@ -77,7 +83,8 @@ def read_published(folder: Path, experiment: str, scale: str) -> Published:
         UserError: a page that the lock names is missing, or the estimates cannot be read.
     """
     lock = read_lock(folder)
-    files = tuple(sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")))
+    known = [f"{name}{suffix}" for name in lock.pages for suffix in (".md", ".csv", ".tex")]
+    files = tuple(name for name in [*known, *_FILES] if (folder / name).is_file())
     return Published(
         folder,
         experiment,

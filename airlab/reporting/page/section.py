@@ -154,7 +154,9 @@ def _figure(figure: Figure, section: str, places: Places, fingerprints: Mapping[
 
     # Safe: made by our own drawing code, where texts are escaped by the XML writer.
     svg = Markup(figure.svg)
-    return ShownFigure(f"{section}-figure-{figure.name}", figure.title, figure.caption, svg, tuple(map(lead, figure.sources)))
+    return ShownFigure(
+        f"{section}-figure-{figure.name}", figure.title, figure.caption, svg, tuple(map(lead, figure.sources))
+    )
 
 
 def _costs(wall_s: Mapping[str, float], places: Places) -> ShownTable | None:
