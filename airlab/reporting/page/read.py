@@ -14,7 +14,6 @@ from airlab.reporting.figures.results import ESTIMATES, GATHERED
 from airlab.reporting.lock import LOCK, Lock, read_lock
 from airlab.reporting.token_maps import EXAMPLES
 
-
 _FILES = (ESTIMATES, "selections.json", GATHERED, EXAMPLES, LOCK)
 """Besides a page's own: nothing else that may lie there, the page itself above all, changes the page."""
 
