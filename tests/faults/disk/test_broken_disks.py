@@ -8,10 +8,18 @@ from typing import Any
 import pytest
 
 from tests.faults.ledger import FULL, count
-from tests.faults.warm import started
+from tests.faults.warm import in_halves, lines, started
 
 OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
 MOUNTED = ("full", "read-only")
+
+DISKS = {
+    "full": "on full disks",
+    "read-only": "on read-only disks",
+    "failing": "on disks that fail to flush",
+    "limited": "where files may not be long",
+    "slow": "killed while a slow disk flushes",
+}
 
 SHORT = {
     "mixture building": {"full": 2, "read-only": None, "failing": 2, "limited": 1, "slow": 1},
@@ -19,15 +27,15 @@ SHORT = {
     "selection": {"full": None, "failing": 1},
 }
 WHOLE = {
-    "detection": {"full": 12, "read-only": None, "limited": None, "failing": 8},
-    "scoring documents": {"full": 12, "read-only": None, "limited": None, "failing": 8, "slow": 5},
-    "scoring steps": {"full": 12, "failing": 8},
+    "scoring documents": {"full": 8, "read-only": None, "limited": None, "failing": 6, "slow": 4},
+    "mixture building": {"full": 40, "read-only": None, "limited": None, "failing": 50, "slow": 6},
+    "pretraining": {"full": 20, "read-only": None, "limited": None, "failing": None, "slow": 4},
     "selection": {"full": None, "read-only": None, "limited": None, "failing": None, "slow": 3},
-    "mixture building": {"full": 60, "read-only": None, "limited": None, "failing": None, "slow": 10},
-    "pretraining": {"full": 30, "read-only": None, "limited": None, "failing": None, "slow": 5},
-    "fine-tuning": {"full": 20, "read-only": None, "failing": 10},
-    "evaluation": {"full": 4, "failing": 4},
     "tabulation": {"full": None, "read-only": None, "limited": None, "failing": None, "slow": 3},
+    "scoring steps": {"full": 6, "failing": 4},
+    "detection": {"full": 6, "read-only": None, "limited": None, "failing": 6},
+    "evaluation": {"full": 3, "failing": 3},
+    "fine-tuning": {"full": 10, "read-only": None, "failing": 6},
 }
 """Pipeline → disk → how many of its sizes or moments, None for all."""
 
@@ -53,15 +61,17 @@ def told(tmp_path_factory: pytest.TempPathFactory, mounts: bool) -> dict[tuple[s
         name: {disk: most for disk, most in disks.items() if mounts or disk not in MOUNTED}
         for name, disks in (WHOLE if FULL else SHORT).items()
     }
-    done = started(
-        "tests.faults.disk.break_all",
-        str(tmp_path_factory.mktemp("disks")),
-        json.dumps(asked),
-        through=OWN_MOUNTS if mounts else (),
-        **({"AIRLAB_FAULTS_MOUNTS": "1"} if mounts else {}),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return {(line["pipeline"], line["disk"]): line for line in map(json.loads, done.stdout.splitlines())}
+    through, environment = (OWN_MOUNTS, {"AIRLAB_FAULTS_MOUNTS": "1"}) if mounts else ((), {})
+
+    def break_disks(names: list[str]) -> list[Any]:
+        folder, plan = (
+            str(tmp_path_factory.mktemp("disks")),
+            json.dumps({name: asked[name] for name in names}),
+        )
+        program = "tests.faults.disk.break_all"
+        return lines(started(program, folder, plan, through=through, **environment))
+
+    return {(line["pipeline"], line["disk"]): line for line in in_halves(break_disks, list(asked))}
 
 
 @pytest.mark.parametrize(
@@ -75,4 +85,4 @@ def test_a_broken_disk_is_told_in_a_sentence_and_a_mended_one_holds_the_same_byt
     found = told[name, disk]
     assert found["wrong"] == []
     assert found["tried"] > 0
-    count("disk", f"{name}: {disk} disks", faults=found["tried"])
+    count("disk", f"{name} {DISKS[disk]}", faults=found["tried"])
