@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -36,10 +37,10 @@ def identity_of(path: Path) -> str | None:
         if path.suffix == ".json":
             data = json.loads(path.read_text())
             return data.get(IDENTITY) if isinstance(data, dict) else None
-        metadata = pq.read_schema(path).metadata or {}
-        return metadata.get(IDENTITY.encode(), b"").decode() or None
         if path.suffix == ".html":
             return identity_in(path.read_text(encoding="utf-8"))
+        metadata = pq.read_schema(path).metadata or {}
+        return metadata.get(IDENTITY.encode(), b"").decode() or None
     except (ValueError, OSError, UnicodeDecodeError):
         return None
 
@@ -139,20 +140,31 @@ def _lists(output: Path) -> tuple[Path, Path]:
     return skipped, quarantined
 
 
-def write_scored(output: Path, table: pa.Table, left_out: LeftOut, what: str) -> None:
+def write_scored(
+    output: Path, tables: Iterable[pa.Table], facts: dict[str, str], left_out: LeftOut, what: str
+) -> None:
     """Write scores, and what was left out beside them.
 
     Args:
+        tables: the scores, in parts that need not fit in memory together.
+        facts: what the file says of itself.
         what: the things that were given, in words.
 
     Raises:
         UserError: nothing was scored.
     """
-    if table.num_rows == 0:
+    parts = iter(tables)
+    if (first := next(parts, None)) is None or not first.num_rows:
         raise UserError(f"none of the {left_out.count} {what} could be scored ({left_out.reasons()}).")
     for where, rows in left_out.tables(output).items():
         write_output(where, partial(pq.write_table, rows))
-    write_output(output, lambda path: pq.write_table(table, path))
+
+    def write(path: Path) -> None:
+        with pq.ParquetWriter(path, first.schema.with_metadata(facts)) as writer:
+            for part in chain([first], parts):
+                writer.write_table(part)
+
+    write_output(output, write)
 
 
 def _listed(table: pa.Table, how: str, where: Path) -> str:

@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
@@ -50,6 +52,15 @@ from airlab.store.files import Files
 from airlab.store.fingerprint import canonical, fingerprint
 from airlab.store.plan import Plan
 from airlab.store.stage import Stage
+from airlab.text.documents import SKIPPED_SCHEMA
+
+_ROWS = 1 << 13
+"""Documents in memory at once, when their losses are made a table of scores."""
+
+_UNCERTAIN = pc.field("loss_sum_base") > 0
+_CERTAIN = "predicted with certainty: nothing can be relative to a loss of zero"
+
+_BUFFER_BYTES = 1 << 20
 
 
 class Input(NamedTraceColumns):
@@ -142,10 +153,15 @@ def _score_documents(command: ScoreCommand, heads: Path, output: Path) -> None:
     if _is_there(output, identity, "documents"):
         return
     measured, left_out = _measured(command, losses, corpus, identity)
-    table = _marked(user_table(measured), identity, command, losses.model)
-    write_scored(output, table, left_out, "documents")
-    total = table.num_rows + left_out.count
-    print(f"{output}: {total} documents in, {table.num_rows} scored, {left_out.told(output)}")
+    facts = _facts(identity, command, losses.model)
+    with pq.ParquetFile(measured, buffer_size=_BUFFER_BYTES) as file:
+        certain = _certain(measured)
+        left_out = replace(left_out, skipped=pa.concat_tables([left_out.skipped, certain]))
+        scored = file.metadata.num_rows - certain.num_rows
+        tables = (pa.Table.from_batches([batch]).filter(_UNCERTAIN) for batch in file.iter_batches(_ROWS))
+        parts = (user_table(table) for table in tables if table.num_rows)
+        write_scored(output, parts, facts, left_out, "documents")
+    print(f"{output}: {scored + left_out.count} documents in, {scored} scored, {left_out.told(output)}")
 
 
 def _score_traces(command: ScoreCommand, heads: Path, output: Path) -> None:
@@ -163,7 +179,8 @@ def _score_traces(command: ScoreCommand, heads: Path, output: Path) -> None:
     identity = hashlib.sha256(canonical((losses, command.unit, command.aggregation))).hexdigest()
     if _is_there(output, identity, "traces"):
         return
-    measured, left_out = _measured(command, losses, traces, identity)
+    found, left_out = _measured(command, losses, traces, identity)
+    measured = pq.read_table(found)
     store = open_store()
     if command.unit == "step":
         places = pq.read_table(store.open(losses) / "steps.parquet")
@@ -171,8 +188,7 @@ def _score_traces(command: ScoreCommand, heads: Path, output: Path) -> None:
     else:
         order = pq.read_table(store.open(traces) / "traces.parquet", columns=["unit_id", "order"])
         table = trace_table(measured, order, command.aggregation)
-    table = _marked(table, identity, command, losses.model)
-    write_scored(output, table, left_out, "traces")
+    write_scored(output, [table], _facts(identity, command, losses.model), left_out, "traces")
     scored = len(set(measured["parent_id"].to_pylist()))
     print(
         f"{output}: {scored + left_out.count} traces in, {scored} scored in {measured.num_rows} steps, "
@@ -212,6 +228,12 @@ def trace_stage(command: ScoreCommand) -> Stage:
     if source.hub is not None:
         return kind.of_hub(source.hub, source.of_traces())
     return kind.of_path(Path(source.path or ""), source.of_traces())
+
+
+def _certain(losses: Path) -> pa.Table:
+    """Rows for the list of skipped documents: those that have losses and no score."""
+    found = pq.read_table(losses, columns=["unit_id", "domain"], filters=~_UNCERTAIN)
+    return found.append_column("reason", pa.repeat(_CERTAIN, found.num_rows)).cast(SKIPPED_SCHEMA)
 
 
 def user_table(losses: pa.Table) -> pa.Table:
@@ -281,17 +303,15 @@ def _is_there(output: Path, identity: str, what: str) -> bool:
     return False
 
 
-def _measured(
-    command: ScoreCommand, losses: Stage, imported: Stage, identity: str
-) -> tuple[pa.Table, LeftOut]:
-    """The LossTable, and what was left out while reading or measuring."""
+def _measured(command: ScoreCommand, losses: Stage, imported: Stage, identity: str) -> tuple[Path, LeftOut]:
+    """The LossTable's file, and what was left out while reading or measuring."""
     store = open_store()
     Plan(store, [losses]).run(command.machine)
     folders = [store.open(imported), store.open(losses)]
     skipped = pa.concat_tables(pq.read_table(folder / "skipped.parquet") for folder in folders)
     quarantined = folders[0] / "quarantine.parquet"
     return (
-        pq.read_table(folders[1] / "losses.parquet"),
+        folders[1] / "losses.parquet",
         LeftOut(
             skipped.replace_schema_metadata({IDENTITY: identity}),
             _named(pq.read_table(quarantined), command.input.path).replace_schema_metadata(
@@ -311,7 +331,7 @@ def _named(quarantined: pa.Table, path: str | None) -> pa.Table:
     return quarantined.set_column(0, "file", pa.array(names, pa.string()))
 
 
-def _marked(table: pa.Table, identity: str, command: ScoreCommand, model: Model) -> pa.Table:
+def _facts(identity: str, command: ScoreCommand, model: Model) -> dict[str, str]:
+    """What a table of scores says of itself."""
     origin = of_scores(identity, command.unit, model, Path(command.heads), command.masking)
-    facts = {IDENTITY: identity, UNIT: command.unit, ORIGIN: json.dumps(origin)}
-    return table.replace_schema_metadata(facts)
+    return {IDENTITY: identity, UNIT: command.unit, ORIGIN: json.dumps(origin)}

@@ -13,13 +13,17 @@ import pyarrow.parquet as pq
 from airlab.cli.bind import bind
 from airlab.cli.origin import ORIGIN, of_selection, origin_of
 from airlab.cli.outputs import IDENTITY, already_there, check_output, write_output
-from airlab.cli.scores_in import Scores, read_scores
+from airlab.cli.scores_in import refuse_repeated, scores_in_parts
 from airlab.schema.base import Frozen
 from airlab.schema.selection import Selecting
-from airlab.selection.select import select
+from airlab.selection.on_disk import UnitsOnDisk
 from airlab.selection.selectors import make_selector
 from airlab.store.files import Files
 from airlab.store.fingerprint import canonical
+
+_SCHEMA = pa.schema(
+    [("id", pa.string()), ("domain", pa.string()), ("n_tokens", pa.int64()), ("score", pa.float64())]
+)
 
 
 class SelectCommand(Frozen):
@@ -41,35 +45,29 @@ def run(config: Mapping[str, Any]) -> None:
     check_output(output, ".parquet")
     selecting = bind(Selecting, {"share": command.share, "unit": command.unit, "scope": command.scope})
     selector = make_selector(command.selector)
-    given = read_scores(scores, of_steps=False)
-    units = given.units
-    identity = hashlib.sha256(canonical((Files.of(scores), selector, selecting, command.seed))).hexdigest()
-    if already_there(output, identity):
-        print(f"{output} is there already, made from the same scores and settings.")
-        return
-    score = selector.score(units, command.seed)
-    chosen = select(units.unit_id, units.domain, units.n_tokens, score, selecting)
-    table = pa.table(
-        {
-            "id": units.unit_id[chosen],
-            "domain": units.domain[chosen],
-            "n_tokens": units.n_tokens[chosen],
-            "score": score[chosen],
-        }
-    )
-    origin = of_selection(command.selector, selecting.model_dump(), command.seed, origin_of(scores))
-    table = table.replace_schema_metadata({IDENTITY: identity, ORIGIN: json.dumps(origin)})
-    write_output(output, lambda path: pq.write_table(table, path))
-    _report(output, given, chosen)
+    with scores_in_parts(scores) as given, UnitsOnDisk() as units:
+        made_from = (Files.of(scores), selector, selecting, command.seed)
+        identity = hashlib.sha256(canonical(made_from)).hexdigest()
+        if already_there(output, identity):
+            print(f"{output} is there already, made from the same scores and settings.")
+            return
+        for part in given.parts(not selector.ALONE):
+            units.add(part.unit_id, part.domain, part.n_tokens, selector.score(part, command.seed))
+        if (repeated := units.repeated()) is not None:
+            refuse_repeated(scores, repeated, given.what)
+        chosen = units.choose(selecting)
+        origin = of_selection(command.selector, selecting.model_dump(), command.seed, origin_of(scores))
+        facts = {IDENTITY: identity, ORIGIN: json.dumps(origin)}
+        write_output(output, lambda path: _write(path, units, chosen, facts))
+        for told in units.by_domain(chosen):
+            print(
+                f"{told.domain}: {told.units} of {told.of_units} {given.what}, "
+                f"{told.tokens} of {told.of_tokens} tokens"
+            )
+        print(f"{output}: {int(chosen.sum())} of {len(units)} {given.what}")
 
 
-def _report(output: Path, given: Scores, chosen: np.ndarray) -> None:
-    units = given.units
-    for domain in np.unique(units.domain):
-        inside = units.domain == domain
-        tokens = units.n_tokens[inside & chosen].sum(), units.n_tokens[inside].sum()
-        print(
-            f"{domain}: {int((inside & chosen).sum())} of {int(inside.sum())} {given.what}, "
-            f"{tokens[0]} of {tokens[1]} tokens"
-        )
-    print(f"{output}: {int(chosen.sum())} of {len(units)} {given.what}")
+def _write(path: Path, units: UnitsOnDisk, chosen: np.ndarray, facts: dict[str, str]) -> None:
+    with pq.ParquetWriter(path, _SCHEMA.with_metadata(facts)) as writer:
+        for part in units.parts(chosen):
+            writer.write_table(pa.table(list(part), schema=writer.schema))

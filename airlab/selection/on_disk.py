@@ -11,9 +11,9 @@ import numpy as np
 from airlab.schema.selection import Selecting
 from airlab.selection.select import refuse_infinite, taken_before
 
-_ROWS = 1 << 15
+_ROWS = 1 << 13
 """Units in memory at once."""
-_CACHE_KIB = 8192
+_CACHE_KIB = 2048
 
 
 class Part(NamedTuple):

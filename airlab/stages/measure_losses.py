@@ -75,11 +75,13 @@ class MeasureLosses(Stage):
         if not work.has("losses.parquet"):
             self._measure(work, machine, documents)
         shutil.rmtree(work.path("shards"), ignore_errors=True)
-        scored = pq.read_table(work.path("losses.parquet"), columns=["n_tokens"])["n_tokens"].to_numpy()
         skipped = pq.read_metadata(work.path("skipped.parquet")).num_rows
-        if len(scored) + skipped != pq.read_metadata(documents).num_rows:
-            raise RuntimeError(f"{len(scored)} scored and {skipped} skipped documents are not the corpus")
-        work.note(scored=len(scored), skipped=skipped, tokens=int(scored.sum()))
+        with pq.ParquetFile(work.path("losses.parquet")) as file:
+            scored = file.metadata.num_rows
+            tokens = sum(pc.sum(part["n_tokens"]).as_py() for part in file.iter_batches(columns=["n_tokens"]))
+        if scored + skipped != pq.read_metadata(documents).num_rows:
+            raise RuntimeError(f"{scored} scored and {skipped} skipped documents are not the corpus")
+        work.note(scored=scored, skipped=skipped, tokens=tokens)
 
     def _measure(self, work: Workdir, machine: Machine, documents: Path) -> None:
         from airlab.text.tokens import tokenized_documents

@@ -222,15 +222,14 @@ def test_models_that_cannot_be_used(
 def test_a_full_disk_while_the_output_is_written(
     score: Refused, docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_table = pq.write_table
+    class Full(pq.ParquetWriter):
+        def __init__(self, where: Path, *settings: object, **named: object) -> None:
+            if "out.parquet" in str(where):
+                Path(where).write_bytes(b"PAR1")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            super().__init__(where, *settings, **named)
 
-    def full(table: pa.Table, where: Path, **settings: object) -> None:
-        if "out.parquet" in str(where):
-            Path(where).write_bytes(b"PAR1")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write_table(table, where, **settings)
-
-    monkeypatch.setattr(pq, "write_table", full)
+    monkeypatch.setattr(pq, "ParquetWriter", Full)
     assert "the disk is full" in score()
 
 
