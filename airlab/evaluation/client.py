@@ -11,11 +11,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from airlab.errors import UserError
+from airlab.progress import progress
 from airlab.schema.evaluation import HarnessSpec
 
 if TYPE_CHECKING:
@@ -47,20 +49,19 @@ class Worker:
         try:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
-            line = process.stdout.readline()
+            reply = _reply(process.stdout)
         except BrokenPipeError:
-            line = ""
+            reply = {}
         except BaseException:  # an interrupt: nobody will read this reply any more
             self.close()
             raise
-        if not line:
+        if not reply:
             code = process.wait()
             tail = self._log_tail()
             self.close()
             raise EvaluationError(
                 f"the evaluation process ended with exit code {code}; its log ends with:\n{tail}"
             )
-        reply: dict[str, Any] = json.loads(line)
         if "user_error" in reply:
             raise UserError(reply["user_error"])
         if "error" in reply:
@@ -122,6 +123,24 @@ class Worker:
         self._log.seek(0)
         lines = self._log.read().splitlines()
         return "\n".join(lines[-LOG_TAIL_LINES:])
+
+
+def _reply(lines: IO[str]) -> dict[str, Any]:
+    """The next reply, empty if there is none any more; what comes before it says how far the work is."""
+    with contextlib.ExitStack() as shown:
+        phase, done = 0, 0
+        advance: Callable[[float], None] | None = None
+        for line in lines:
+            told: dict[str, Any] = json.loads(line)
+            if "phase" not in told:
+                return told
+            if advance is None or told["phase"] != phase:
+                shown.close()
+                phase, done = told["phase"], 0
+                advance = shown.enter_context(progress(told["label"], told["unit"], told["total"]))
+            advance(told["done"] - done)
+            done = told["done"]
+    return {}
 
 
 _workers: dict[bool, Worker] = {}

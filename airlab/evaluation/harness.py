@@ -32,6 +32,7 @@ from airlab.errors import UserError
 from airlab.evaluation.records import Record
 from airlab.evaluation.solver import Solver
 from airlab.evaluation.tasks.files import ListedTask, read_rendering, read_tasks
+from airlab.evaluation.watching import Tell, silent, watched
 from airlab.heads.mask import HeadMask
 from airlab.models.device import use_device
 from airlab.models.geometry import Geometry
@@ -89,8 +90,9 @@ def evaluate_local(
     device: Literal["cpu", "cuda"],
     seed: int,
     mask: HeadMask | None,
+    tell: Tell = silent,
 ) -> list[Record]:
-    """Records of every task of a tasks folder, in its order.
+    """Records of every task of a tasks folder, in its order; `tell` hears how far it is.
 
     Raises `UserError` when an item does not fit the model's context (the harness would cut its beginning
     off without failing) and `HarnessError` when items are missing.
@@ -99,7 +101,7 @@ def evaluate_local(
     rendering = read_rendering(tasks)
     model = load(checkpoint, batch_size, device, rendering)
     # The YAML names its data relative to its folder, so that the folder can be moved.
-    with masking(model, checkpoint, mask), contextlib.chdir(tasks):
+    with masking(model, checkpoint, mask), watched(model, tell), contextlib.chdir(tasks):
         manager = TaskManager(include_path=".", include_defaults=False)
         results = lm_eval.simple_evaluate(
             model,
@@ -142,6 +144,7 @@ def evaluate_harness(
     device: Literal["cpu", "cuda"],
     seed: int,
     mask: HeadMask | None,
+    tell: Tell = silent,
 ) -> list[Record]:
     """Records of the harness's own benchmarks; an item of a group's member has that member as its cluster.
 
@@ -150,7 +153,7 @@ def evaluate_harness(
     """
     model = load(checkpoint, batch_size, device)
     manager = TaskManager()
-    with masking(model, checkpoint, mask):
+    with masking(model, checkpoint, mask), watched(model, tell):
         return [
             record
             for task in spec.tasks

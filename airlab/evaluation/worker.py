@@ -1,5 +1,7 @@
 """The process lm-eval runs in, seen from inside: one JSON request a line in, one JSON reply a line out.
 
+Lines before a reply say how far the work is (see `airlab.evaluation.watching`).
+
 It ends when its input ends, even in the middle of an evaluation, so it never outlives the process that
 started it: another one may soon write the same records.
 """
@@ -11,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +25,23 @@ def main() -> None:
     # Replies go to a private copy of standard output; whatever libraries print goes to the log.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+
+    def write(message: dict[str, Any]) -> None:
+        replies.write(json.dumps(message) + "\n")
+        replies.flush()
+
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
     while True:
         try:
-            reply: dict[str, Any] = {"ok": _answer(json.loads(requests.get()))}
+            reply: dict[str, Any] = {"ok": _answer(json.loads(requests.get()), write)}
         except UserError as error:
             reply = {"user_error": str(error)}
         except Exception as error:
             traceback.print_exc()
             reply = {"error": f"{type(error).__name__}: {error}"}
         sys.stderr.flush()
-        replies.write(json.dumps(reply) + "\n")
-        replies.flush()
+        write(reply)
 
 
 def _read(requests: "queue.SimpleQueue[str]") -> None:
@@ -43,12 +50,12 @@ def _read(requests: "queue.SimpleQueue[str]") -> None:
     os._exit(0)  # whatever is being evaluated, nobody waits for it any more
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def _answer(request: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     if "benchmark" in request:
         return _texts(request["benchmark"])
     began = time.perf_counter()
     checkpoint, output = Path(request["checkpoint"]), Path(request["output"])
-    how = {"batch_size": request["batch_size"], "device": request["device"], "seed": request["seed"]}
+    how = {key: request[key] for key in ("batch_size", "device", "seed")} | {"tell": tell}
     from airlab.evaluation import harness  # seconds of imports, paid once a process
     from airlab.evaluation.records import write_records
     from airlab.heads.mask import HeadMask
