@@ -359,6 +359,24 @@ def _check_rows(lm: CausalLM, tokens: torch.Tensor, positions: torch.Tensor) -> 
                 raise UserError(f"they compute other states for {what} than alone, by a share of {error:.2g}")
 
 
+class _NoNumbers(UserError):
+    """What is wrong is not how a family computes but what this model holds."""
+
+
+def _not_numbers(lm: CausalLM) -> _NoNumbers:
+    """Names a weight that is not finite, where there is one."""
+    for name, weight in lm.model.named_parameters():
+        if not bool(weight.isfinite().all()):
+            return _NoNumbers(
+                f"this model computes no numbers: its weight {name} holds NaN or infinity; download it "
+                "again or use another model."
+            )
+    return _NoNumbers(
+        "this model computes no numbers: its activations overflow "
+        f"{str(lm.model.dtype).removeprefix('torch.')}; use another model."
+    )
+
+
 def _check(lm: CausalLM, longest: int) -> None:
     count = sum(_LENGTHS)
     # Spread over the vocabulary; the numbers mean nothing.
@@ -366,6 +384,8 @@ def _check(lm: CausalLM, longest: int) -> None:
     positions = to_device(positions_of(_LENGTHS), lm.device)
     record, states, logits, influence, probe = _gradients_and_logits(lm, tokens, positions)
     _check_interface(lm, record)
+    if not bool(logits.isfinite().all()):
+        raise _not_numbers(lm)
     ours = lm.model.get_output_embeddings()(states)
     if ours.shape != logits.shape or _relative(ours, logits) > _LAYER_TOLERANCE:
         raise UserError("they change their logits after the output projection, which scoring does not model")
@@ -393,12 +413,13 @@ def check_exactness(lm: CausalLM, longest: int | None = None) -> None:
         longest: tokens of the longest sequence that will be packed; by default the model's context.
 
     Raises:
-        UserError: the model family is not computed exactly; says what differs.
+        UserError: the model family is not computed exactly; says what differs. Or its weights or what it
+            makes of them are no numbers.
     """
     family = type(lm.model).__name__
     try:
         _check(lm, min(longest or lm.geometry.context, lm.geometry.context))
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, _NoNumbers):
         raise
     except Exception as error:  # a model may fail in any way where it is not what packing takes it for
         why = str(error).split("\n")[0]

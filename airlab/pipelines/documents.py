@@ -22,7 +22,8 @@ class ScoreDocuments(PipelineStep):
     """Adds to every document's metadata what `airlab score` writes beside it, and passes all documents on.
 
     `n_tokens` (predicted), `loss_base`, `loss_ref`, `entropy` (nats a token) and `attention_influence`. A
-    document of fewer than two tokens has nothing to predict: its `n_tokens` is 0 and the others are None.
+    document of fewer than two tokens has nothing to predict: its `n_tokens` is 0 and the others are None; one
+    that is predicted with certainty has losses, and None for the score, which is relative to them.
     What a task is given is scored in lots of `machine.documents_per_shard` documents, so the same tasks give
     the same numbers however many workers there are. Documents come and go in order; ids are not needed.
 
@@ -84,7 +85,9 @@ class ScoreDocuments(PipelineStep):
         )
         columns = np.array([(found.base, found.reference, found.entropy) for found in sums]).reshape(-1, 3)
         check_finite(sums, lambda number: f"document {lot[usable[number]].id}")
-        influence = attention_influence(columns[:, 0], columns[:, 1]).tolist()
+        uncertain = columns[:, 0] > 0
+        influence = np.full(len(columns), None)
+        influence[uncertain] = attention_influence(*columns[uncertain, :2].T)
         for document in lot:
             document.metadata |= {"n_tokens": 0, **dict.fromkeys(_NUMBERS)}
         for number, found, score in zip(usable, sums, influence, strict=True):

@@ -22,6 +22,12 @@ def not_measured(need: Need) -> Columns:
 
 
 def _of_documents(units: "Units") -> np.ndarray:
+    certain = units.unit_id[units.loss_sum_base <= 0]
+    if len(certain):
+        raise UserError(
+            f"{len(certain)} unit(s) have a base loss of zero, '{certain[0]}' the first, for which a "
+            "relative increase is not defined; remove them from the corpus."
+        )
     return attention_influence(units.loss_sum_base, units.loss_sum_ref)
 
 
