@@ -5,19 +5,23 @@ printed by work that takes less than three seconds.
 """
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
+from rich.markup import escape as markup
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.status import Status
 
 Item = TypeVar("Item")
 
 _QUIET_S = 3.0
 _LINE_EVERY_S = 15.0
 _DRAW_EVERY_S = 0.1
+_TICK_S = 1.0
 
 _bars: Progress | None = None  # one live display for all meters: two would overwrite each other
 
@@ -69,6 +73,54 @@ def progress(
         yield meter.advance
     finally:
         meter.close()
+
+
+@contextmanager
+def waiting(label: str) -> Iterator[None]:
+    """Say from time to time that something goes on that a library does in one piece, and for how long."""
+    clock = _Clock(label)
+    ended = threading.Event()
+    thread = threading.Thread(target=lambda: _tick(clock, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        clock.close()
+
+
+def _tick(clock: "_Clock", ended: threading.Event) -> None:
+    while not ended.wait(_TICK_S):
+        clock.tick()
+
+
+class _Clock:
+    """Counts nothing but the time."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.start = self.last_line = time.monotonic()
+        self.shown: Status | None = None
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if now - self.start < _QUIET_S:
+            return
+        text = f"{self.label}: {duration(now - self.start)} so far"
+        if sys.stderr.isatty():
+            if self.shown is None and _bars is None:  # under a bar that already says what goes on, nothing
+                self.shown = Console(stderr=True).status(markup(text))
+                self.shown.start()
+            elif self.shown is not None:
+                self.shown.update(markup(text))
+        elif now - self.last_line >= _LINE_EVERY_S:
+            self.last_line = now
+            announce(text)
+
+    def close(self) -> None:
+        if self.shown is not None:
+            self.shown.stop()
 
 
 class _Meter:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from airlab.errors import UserError
+from airlab.progress import waiting
 from airlab.schema.machine import Machine
 from airlab.schema.models import HubModel, WheelModel
 from airlab.store.files import Files
@@ -45,13 +46,15 @@ class PrepareModel(Stage):
         # Written whole: a folder left by an interrupted download or conversion is made anew.
         with work.writing("model") as folder:
             if isinstance(self.source, HubModel):
-                _download(self.source, folder)
+                with waiting(f"downloading {self.source.name}"):
+                    _download(self.source, folder)
             else:
                 from airlab.models.convert import convert_gguf
 
                 folder.mkdir()
                 gguf = self.source.path if isinstance(self.source, Files) else _unpack(self.source, work)
-                work.note(parameters=convert_gguf(gguf, folder))
+                with waiting("converting to safetensors"):
+                    work.note(parameters=convert_gguf(gguf, folder))
         for path in sorted(work.path("model").iterdir()):
             path.replace(work.path(path.name))
         work.path("model").rmdir()

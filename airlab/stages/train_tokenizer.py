@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from airlab.progress import waiting
 from airlab.schema.machine import Machine
 from airlab.store.stage import Stage, Workdir
 
@@ -25,6 +26,7 @@ class TrainTokenizer(Stage):
         from airlab.training.tokenizer import document_texts, train_tokenizer
 
         texts = document_texts(work.input(self.corpus) / "documents.parquet")
-        tokenizer = train_tokenizer(texts, self.vocabulary_size)
+        with waiting("training the tokenizer"):
+            tokenizer = train_tokenizer(texts, self.vocabulary_size)
         tokenizer.save_pretrained(work.folder)
         work.note(vocabulary_size=len(tokenizer))

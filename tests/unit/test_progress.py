@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from airlab import progress as module
-from airlab.progress import announce, duration, progress, track
+from airlab.progress import announce, duration, progress, track, waiting
 
 
 class Clock:
@@ -128,6 +129,41 @@ def test_on_a_terminal_bars_nest_and_clean_up(clock: Clock, monkeypatch: pytest.
         announce("a line above the bars")
         assert module._bars is None or len(module._bars.tasks) == 1
     assert module._bars is None
+
+
+def test_what_cannot_be_counted_says_that_it_goes_on(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watched = module._Clock("converting")
+    for _ in range(40):
+        clock.now += 1
+        watched.tick()
+    watched.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "converting: 15 s so far",
+        "converting: 30 s so far",
+    ]
+
+
+def test_on_a_terminal_it_leaves_nothing_behind(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.sys.stderr, "isatty", lambda: True, raising=False)
+    watched = module._Clock("converting [x]")
+    for _ in range(5):
+        clock.now += 1
+        watched.tick()
+    assert watched.shown is not None and "5.0 s so far" in str(watched.shown.status)
+    watched.close()
+
+
+def test_waiting_ends_with_the_work_even_if_it_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "_TICK_S", 0.001)
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError), waiting("converting"):
+        _ = 1 / 0
+    assert threading.active_count() == before
+    assert capsys.readouterr().err == "", "short work is silent"
 
 
 def test_a_bar_is_not_drawn_for_every_item(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
