@@ -103,8 +103,8 @@ VERBS = {
     "report": Verb(
         "report",
         "airlab.cli.report:run",
-        "show every committed table with what it was made on",
-        "airlab report",
+        "write a page of all published tables, or of one finished run with its figures",
+        "airlab report experiment=attention_influence/main scale=laptop",
     ),
 }
 

@@ -48,6 +48,7 @@ def _table(page: Written) -> Iterator[str]:
     if grid is not None and "verdict" in grid.headers and len(grid.rows) > _FEW:
         outcomes = [row[grid.column("verdict")] for row in grid.rows]
         yield f"of {len(outcomes)} arms, {_counted(outcomes)}."
+    yield from (note for note in page.notes if note.startswith("Nothing is claimed"))
 
 
 def _settings(page: Written) -> Iterator[str]:
