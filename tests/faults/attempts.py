@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from airlab.cli.answer import answer
-from airlab.store.durable import WRITING
+from airlab.store.durable import REPLACED, WRITING
 
 SENTENCE = "airlab made: stopped; the same command continues where it was."
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -187,7 +187,7 @@ def finished(place: Path) -> dict[str, str]:
             if folder.is_dir() and folder.suffix != ".part":
                 found[f"{stage.name}/{folder.name}"] = _digest(folder)
     for path in sorted(place.iterdir()):
-        if path.is_file() and not path.name.startswith(WRITING):
+        if not path.name.startswith((WRITING, REPLACED)) and path.name not in ("store", "tables"):
             found[path.name] = _digest(path)
     for lock in sorted(place.glob("tables/**/lock.json")):
         if not any(part.startswith(".") for part in lock.relative_to(place).parts):

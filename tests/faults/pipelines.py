@@ -22,10 +22,11 @@ import pyarrow.parquet as pq
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from airlab.cli import experiment, heads, score, select, weigh
+from airlab.cli import experiment, explain, export, heads, score, select, weigh
 from airlab.cli.bind import to_plain
 from airlab.cli.main import configs_folder
 from airlab.cli.outputs import open_store
+from airlab.errors import UserError
 from airlab.evaluation import client, worker
 from airlab.schema.evaluation import BitsPerByte, Copying, TaskSpec
 from airlab.schema.fine_tuning import FineTuning
@@ -245,6 +246,29 @@ def _select_and_weigh(given: Path) -> None:
     weigh.run(composed("weigh", f"scores={given / 'steps.parquet'}", "output=weights.parquet"))
 
 
+def _selection_given(given: Path) -> None:
+    _scores_given(given)
+    write_jsonl(given / "docs.jsonl", [{"id": f"d{n}", "text": text(n), "more": n} for n in range(40)])
+    selected = f"output={given / 'selected.parquet'}"
+    select.run(composed("select", f"scores={given / 'scores.parquet'}", selected))
+
+
+def _export(given: Path) -> None:
+    files = (f"input.path={given / 'docs.jsonl'}", f"selected={given / 'selected.parquet'}")
+    for output, more in (("out.parquet", ()), ("out.jsonl.zst", ()), ("out", ("format=torchtitan",))):
+        try:
+            export.run(composed("export", *files, f"output={output}", *more))
+        except UserError as refused:  # what is there already is not written again
+            if "already exists" not in str(refused):
+                raise
+
+
+def _explain(given: Path) -> None:
+    model = ("model=local", f"model.path={given / 'model'}", f"heads={given / 'heads.json'}")
+    documents = (f"input.path={given / 'docs.jsonl'}", "id=[d001,d005]")
+    explain.run(composed("explain", *model, *documents, "output=page.html"))
+
+
 def _nothing_given(_: Path) -> None:
     pass
 
@@ -364,6 +388,8 @@ PIPELINES = {
         Pipeline("fine-tuning", _tuning_given, _tune),
         Pipeline("evaluation", _evaluation_given, _evaluate, ("airlab.evaluation.harness",)),
         Pipeline("tabulation", _table_given, _tabulate),
+        Pipeline("exporting", _selection_given, _export),
+        Pipeline("explaining", _documents_given, _explain),
     )
 }
 

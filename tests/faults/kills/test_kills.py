@@ -31,6 +31,8 @@ WHOLE = {
     "detection": (40, 10),
     "evaluation": (14, 4),
     "fine-tuning": (ALL, 5),
+    "exporting": (ALL, 5),
+    "explaining": (20, 5),
 }
 """Pipeline → how many of its operations (None for all of them both ways, ALL for all of them by SIGKILL and
 SIGINT in turns), and how many random moments."""

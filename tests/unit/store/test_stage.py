@@ -142,6 +142,42 @@ def test_other_errors_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.Mon
         assert caught.value is error
 
 
+def test_the_disk_that_is_full_is_named_and_not_another(tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("this machine has no second file system at /dev/shm")
+    for named, told in ((elsewhere / "job.json", elsewhere), (tmp_path / "b", tmp_path)):
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(named))
+        assert f"the disk is full: {told}/" in str(durable.disk_trouble(error, tmp_path / "a", 0))
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EIO, errno.EFBIG])
+def test_a_disk_that_does_not_take_what_is_written_becomes_a_sentence(tmp_path: Path, code: int) -> None:
+    for error in (
+        OSError(code, os.strerror(code)),
+        RuntimeError(f"I/O error: {os.strerror(code)} (os error)"),
+    ):
+        with (
+            pytest.raises(UserError, match=f"does not take .*: {os.strerror(code).lower()}; mend that"),
+            workdir(tmp_path).writing("a"),
+        ):
+            raise error
+
+
+def test_a_folder_is_replaced_by_renames_and_put_back_if_that_was_stopped(tmp_path: Path) -> None:
+    """No half of either ever has the final name: what is deleted file by file has another by then."""
+    final, hidden = tmp_path / "table", tmp_path / f"{durable.REPLACED}table"
+    for content in ("old", "new"):
+        with durable.written(final) as temporary:
+            temporary.mkdir()
+            (temporary / "a").write_text(content)
+    assert [path.name for path in tmp_path.iterdir()] == ["table"]
+    final.rename(hidden)  # as a kill between the two renames leaves it
+    with pytest.raises(KeyError), durable.written(final):
+        raise KeyError
+    assert (final / "a").read_text() == "new" and not hidden.exists()
+
+
 def test_a_full_disk_is_noticed_when_flushing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
