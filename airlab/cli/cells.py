@@ -28,6 +28,7 @@ from airlab.stages.evaluate import Evaluate
 from airlab.stages.fine_tune import FineTune
 from airlab.stages.pretrain import Pretrain
 from airlab.stages.select_units import SelectUnits
+from airlab.stages.weigh_steps import WeighSteps
 from airlab.stats.estimate import Estimate
 from airlab.store.fingerprint import fingerprint
 from airlab.store.record import Record
@@ -186,6 +187,7 @@ def _training(cell: Cell, store: Store, record: Record, results: Path, made_by: 
     if isinstance(checkpoint, FineTune):
         what = f"Fine-tuned on reasoning traces from {model_words(model_facts(checkpoint.model))}."
         recipe = checkpoint.recipe.model_dump(mode="json")
+        trained_on += _weighted(checkpoint)
     else:
         what = "Trained from scratch on text: a target of airlab's comparison of ways to select data."
         recipe = checkpoint.training.model_dump(mode="json")
@@ -210,10 +212,23 @@ def _training(cell: Cell, store: Store, record: Record, results: Path, made_by: 
         },
         values,
         seeds,
+        "traces" if isinstance(checkpoint, FineTune) else "documents",
         _licences(store.find(source)),
         "airlab puts no licence of its own on the weights. Whether the licences of the texts, and of a model "
         "they began as, bind them is for whoever passes them on to decide.",
     )
+
+
+def _weighted(checkpoint: FineTune) -> str:
+    """By what the steps of traces are weighted, if they are."""
+    assert isinstance(checkpoint.data, BuildTraining)
+    weights = checkpoint.data.weights
+    if weights is None:
+        return ""
+    assert isinstance(weights, WeighSteps)
+    scores: Any = weights.scores  # a stage that scores steps
+    told = json.dumps(weights.spec.model_dump(mode="json"))
+    return f", their steps weighted by {code(scores.selector.kind)} ({code(told)})"
 
 
 def _selector(selection: SelectUnits) -> str:
@@ -221,10 +236,10 @@ def _selector(selection: SelectUnits) -> str:
 
 
 def _licences(folder: Path | None) -> Counter[str]:
-    """Documents of a pool by licence; nothing of traces, or where the store has the pool no more."""
-    if folder is None or not (folder / "documents.parquet").exists():
+    """Documents or traces by licence; nothing where the store has them no more."""
+    if folder is None:
         return Counter()
-    found = pq.read_table(folder / "documents.parquet", columns=["licence"])["licence"].to_pylist()
+    found = pq.read_table(_table(folder), columns=["licence"])["licence"].to_pylist()
     return Counter(licence or "not said" for licence in found)
 
 

@@ -216,7 +216,8 @@ class Training:
         evaluation: rows of a task with its direction and the arm's value with its interval; empty where no
             published table holds this very model.
         seeds: of the arm in that table.
-        licence: a sentence.
+        units: what is counted by licence, in words.
+        licence: what follows from that, in a sentence.
     """
 
     name: str
@@ -224,6 +225,7 @@ class Training:
     facts: Mapping[str, str]
     evaluation: Sequence[tuple[str, str]]
     seeds: str
+    units: str
     licences: Mapping[str, int]
     licence: str
 
@@ -273,7 +275,7 @@ def model_card(training: Training) -> str:
             "",
             training.licence,
             "",
-            *_counted("licence", training.licences, "documents"),
+            *_counted("licence", training.licences, training.units),
             "",
             "## How to cite",
             "",

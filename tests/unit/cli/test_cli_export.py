@@ -171,6 +171,25 @@ def test_a_folder_of_files_is_one_input(export: Export, expected) -> None:
     assert json_lines(Path("out.jsonl")) == expected
 
 
+def test_a_hubs_data_set_is_read_at_its_commit(
+    export: Export, expected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def load_dataset(name: str, config: str | None, **options: object) -> datasets.IterableDataset:
+        asked.append((name, options))
+        return datasets.Dataset.from_list([{"url": None, **row} for row in rows()]).to_iterable_dataset()
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    hub = f"{{name: owner/data, revision: {'a' * 40}}}"
+    for output in ("out.jsonl", "out.parquet"):
+        export(output, input="null", **{"input.hub": hub})
+    assert json_lines(Path("out.jsonl")) == [{"url": None, **row} for row in expected]
+    assert pq.read_table("out.parquet")["score"].to_pylist() == [row["score"] for row in expected]
+    assert {name for name, _ in asked} == {"owner/data"}
+    assert all(options["revision"] == "a" * 40 and options["streaming"] for _, options in asked)
+
+
 def test_documents_without_ids_are_known_by_their_place(export: Export, airlab: Airlab) -> None:
     write_jsonl(Path("docs.jsonl"), [{"text": f"text {n}"} for n in range(5)])
     table = pa.table(

