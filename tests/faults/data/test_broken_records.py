@@ -33,7 +33,7 @@ CHAT = b'{"id": "first", "text": "a", "messages": [{"role": "user"}, {"from": "g
 def wide(examples: int) -> settings:
     """As many inputs as this form tries."""
     return settings(
-        max_examples=examples * (25 if FULL else 1),
+        max_examples=examples * (30 if FULL else 1),
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -122,7 +122,7 @@ LINE = st.one_of(
 
 
 @pytest.mark.parametrize("what", IMPORTS)
-@wide(60)
+@wide(40)
 @given(content=st.binary(max_size=400))
 def test_arbitrary_bytes_as_a_file(
     what: str, tried: Tried, tmp_path_factory: pytest.TempPathFactory, content: bytes
@@ -135,7 +135,7 @@ def test_arbitrary_bytes_as_a_file(
 
 
 @pytest.mark.parametrize("what", IMPORTS)
-@wide(60)
+@wide(40)
 @given(
     first=st.sampled_from([FIRST, CHAT]),
     lines=st.lists(LINE, max_size=8),
@@ -163,7 +163,7 @@ def test_broken_lines_among_sound_ones(
 def test_bytes_changed_lost_and_repeated_in_a_sound_file(what: str, tried: Tried, tmp_path: Path) -> None:
     random = Random(9)
     sound = [FIRST, CHAT] + [line + b"\n" for line in SPELLED]
-    for _ in range(15_000 if FULL else 150):
+    for _ in range(8_000 if FULL else 100):
         content = bytearray(b"".join(random.choices(sound, k=random.randint(1, 6))))
         for _ in range(random.randint(0, 4)):
             at = random.randrange(len(content) + 1)

@@ -60,7 +60,7 @@ def test_a_damaged_compressed_file_is_refused_or_whole(tmp_path: Path, kind: str
     random = Random(kind + damage)
     packed = PACKERS[kind](b"".join(LINES))
     path = tmp_path / f"d.{kind}"
-    times = 3000 if FULL else 60
+    times = 1500 if FULL else 40
     for _ in range(times):
         path.write_bytes(DAMAGES[damage](packed, random))
         try:
@@ -133,7 +133,7 @@ def test_bits_flipped_anywhere_in_parquet_lose_no_row_unsaid(
         path, ROWS, write_page_checksum=checksums, compression="none" if not checksums else "zstd"
     )
     random = Random(checksums)
-    times = 4000 if FULL else 100
+    times = 2000 if FULL else 60
     refused = 0
     for number in range(times):
         path.write_bytes(cut(whole, random) if number % 10 == 0 else flipped(whole, random, 1 + number % 3))
