@@ -551,3 +551,12 @@ def test_a_selection_without_its_columns_is_refused(expected, refused: Refused) 
     pq.write_table(pq.read_table("selected.parquet").drop(["score"]), "selected.parquet")
     said = refused("export", input="docs.jsonl", selected="selected.parquet", output="out.jsonl")
     assert "has no column score" in said and "airlab select" in said
+
+
+def test_what_a_killed_export_left_is_no_output_and_goes_away(export: Export, expected) -> None:
+    """A process that is killed leaves its unfinished folder under a hidden name, and no lock."""
+    Path(".writing-chosen").mkdir()
+    Path(".writing-chosen/rows.parquet").write_bytes(b"half")
+    export("chosen", "format=dataset")
+    assert len(datasets.load_from_disk("chosen")) == len(expected)
+    assert sorted(p.name for p in Path().iterdir()) == ["chosen", "docs.jsonl", "selected.parquet"]
