@@ -15,6 +15,7 @@ _outcomes: Counter[str] = Counter()
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Forget what an earlier run counted."""
     if path := os.environ.get("AIRLAB_FAULTS_LEDGER"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text("", encoding="utf-8")
 
 

@@ -78,6 +78,8 @@ class Pipeline:
     run: Run
     modules: tuple[str, ...] = ()
     """What is imported by processes that are not watched."""
+    child_dies_after: Callable[[float], None] | None = None
+    """Makes the process that it starts die so many seconds after it was started."""
 
 
 @dataclass(frozen=True)
@@ -308,6 +310,8 @@ def _evaluation_given(given: Path) -> None:
 class ForkedWorker:
     """What `subprocess.Popen` gives, of a forked evaluation process: lm-eval takes seconds to import."""
 
+    dies_after_s = 0.0
+
     def __init__(self, _: Any, *, stderr: Any, env: Mapping[str, str], **__: Any) -> None:
         (request, requests), (replies, reply) = os.pipe(), os.pipe()
         self.pid = os.fork()
@@ -318,6 +322,7 @@ class ForkedWorker:
             os.closerange(3, 1 << 10)
             sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
             os.environ.update(env)
+            signal.setitimer(signal.ITIMER_REAL, self.dies_after_s)
             worker.main()
         os.close(request)
         os.close(reply)
@@ -341,6 +346,10 @@ class ForkedWorker:
         """As the system does it."""
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
+
+
+def _worker_dies_after(seconds: float) -> None:
+    ForkedWorker.dies_after_s = seconds
 
 
 def _evaluate(given: Path) -> None:
@@ -386,7 +395,13 @@ PIPELINES = {
         ),
         Pipeline("pretraining", lambda given: _in_place(given, mixture()), _pretrain),
         Pipeline("fine-tuning", _tuning_given, _tune),
-        Pipeline("evaluation", _evaluation_given, _evaluate, ("airlab.evaluation.harness",)),
+        Pipeline(
+            "evaluation",
+            _evaluation_given,
+            _evaluate,
+            modules=("airlab.evaluation.harness",),
+            child_dies_after=_worker_dies_after,
+        ),
         Pipeline("tabulation", _table_given, _tabulate),
         Pipeline("exporting", _selection_given, _export),
         Pipeline("explaining", _documents_given, _explain),

@@ -64,8 +64,10 @@ class Killed:
         self._compare(place)
 
     def try_moment(self) -> None:
-        """The same at two random moments."""
+        """The same at two random moments; where a process is started, after it died at another."""
         place = self._place(f"moment-{self.counts['moments']}")
+        if self.pipeline.child_dies_after is not None:
+            self._let_child_die(place, self.draw.uniform(0.01, self.wall_s))
         by = self.draw.choice((KILL, INTERRUPT))
         self._disturb_after(place, self.draw.uniform(0, self.wall_s), by)
         self._disturb_after(place, self.draw.uniform(0, self.wall_s / 2), KILL)
@@ -93,6 +95,16 @@ class Killed:
     def _disturb_after(self, place: Path, seconds: float, by: signal.Signals) -> None:
         done = attempt(functools.partial(self.pipeline.run, self.given), place, after_s=seconds, by=by)
         self._look(place, done, by, f"{by.name} after {seconds:.3f} s in {place.name}")
+
+    def _let_child_die(self, place: Path, seconds: float) -> None:
+        where = f"child killed after {seconds:.3f} s in {place.name}"
+        die = functools.partial(self.pipeline.child_dies_after, seconds)
+        done = attempt(functools.partial(self.pipeline.run, self.given), place, before=die)
+        if done.code != 0:
+            self.counts["children"] += 1
+            if done.code != 1 or "process ended with exit code -14" not in done.told:
+                self.wrong.append(f"{where}: ended with {done.code} and told {done.told[-2000:]}")
+        self._whole(place, where)
 
     def _look(self, place: Path, done: Attempt, by: signal.Signals, where: str) -> bool:
         """Count how the attempt ended; True if it was the signal that ended it."""
