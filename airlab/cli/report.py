@@ -49,9 +49,11 @@ class ReportCommand(Frozen):
     """What `configs/report.yaml` binds to, besides the experiment itself."""
 
     results: str
+    """The folder of published tables."""
     output: str | None
+    """The page; null is docs/report.html of all tables, and report.html beside the table of one experiment."""
     texts: Texts
-    """Which texts the examples of one experiment hold."""
+    """In the examples of one experiment: those that may be passed on, or all."""
 
 
 def run(config: Mapping[str, Any]) -> None:
