@@ -51,7 +51,7 @@ class ReportCommand(Frozen):
     results: str
     """The folder of published tables."""
     output: str | None
-    """The page; null is docs/report.html of all tables, and report.html beside the table of one experiment."""
+    """The page; null is docs/report.html of all tables, and report.html beside one experiment's table."""
     texts: Texts
     """In the examples of one experiment: those that may be passed on, or all."""
 
