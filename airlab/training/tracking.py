@@ -1,8 +1,9 @@
 """Training curves in TensorBoard, trackio, wandb and others, through accelerate's trackers.
 
-The record of a run is its `curves.jsonl`; a tracker shows the same numbers and is no part of any result. A
-run that is continued goes on in its trackers where its record does: TensorBoard's files are written anew from
-the record, and of the others it is kept which rows they were handed.
+The record of a run is its `curves.jsonl`. A tracker shows the same numbers and is no part of any result;
+TensorBoard shows float32, since its fast loader leaves out what is written in float64. A run that is
+continued goes on in its trackers where its record does: TensorBoard's files are written anew from the record,
+and of the others it is kept which rows they were handed.
 """
 
 import importlib.util
@@ -96,9 +97,7 @@ class _Trackers:
         for name, tracker in list(self._open.items()):
             if is_new or name == _TENSORBOARD:
                 try:
-                    # As float64: otherwise TensorBoard rounds to float32.
-                    exact = {"new_style": True, "double_precision": True} if name == _TENSORBOARD else {}
-                    tracker.log(values, step=step, **exact)
+                    tracker.log(values, step=step)
                 except Exception as error:
                     self._leave_out(name, error)
         if is_new and self._open.keys() - {_TENSORBOARD}:
