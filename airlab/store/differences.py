@@ -119,10 +119,7 @@ class Differences:
 
     def _changes(self, record: Record, stage: Stage) -> list[tuple[str, Any, Any]]:
         """Path, old and new value of every field that differs; a whole value where its class does."""
-        old = self._flat(record.fingerprint, record.identity, {i.fingerprint: i.name for i in record.inputs})
-        new = self._flat(
-            fingerprint(stage), identity(stage), {fingerprint(item): item.name for item in stage.inputs()}
-        )
+        old, new = self._flat(record), self._flat(stage)
         changed = [
             (path, old.get(path, _NOTHING), new.get(path, _NOTHING))
             for path in dict.fromkeys([*old, *new])
@@ -131,8 +128,13 @@ class Differences:
         classes = [f"{path}." for path, one, other in changed if _Class in (type(one), type(other))]
         return [change for change in changed if not change[0].startswith(tuple(classes))]
 
-    def _flat(self, address: str, tree: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
+    def _flat(self, of: Record | Stage) -> dict[str, Any]:
+        address = of.fingerprint if isinstance(of, Record) else fingerprint(of)
         if address not in self._leaves:
+            if isinstance(of, Record):
+                tree, kinds = of.identity, {item.fingerprint: item.name for item in of.inputs}
+            else:
+                tree, kinds = identity(of), {fingerprint(item): item.name for item in of.inputs()}
             leaves: dict[str, Any] = {"scheme": tree["scheme"]}
             _flatten(tree["fields"], "", kinds, leaves)
             self._leaves[address] = leaves
