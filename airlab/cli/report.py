@@ -173,13 +173,14 @@ def _print_findings(found: Sequence[Published]) -> None:
     """What was found, experiment by experiment, and what it was made on."""
     console = Console(markup=False, highlight=False, soft_wrap=True)
     for read in found:
-        console.print(f"{read.experiment}, scale {read.scale}", style="bold")
+        console.print(visible(f"{read.experiment}, scale {read.scale}"), style="bold")
         for page in read.pages:
             console.print(visible(f"  {page.title}"))
         for claim in claims(read):
             console.print(visible(f"  - {claim.text}"))
         for machine in read.lock.machines:
             where = ", ".join([*machine["gpus"], f"{machine['cpu']} with {machine['cores']} cores"])
-            console.print(f"  {machine['stages']} stages on {where}")
+            console.print(visible(f"  {machine['stages']} stages on {where}"))
         commit = (read.lock.provenance.get("git") or {}).get("commit", "unknown")[:12]
-        console.print(f"  {sum(read.lock.wall_s.values()) / 60:.1f} minutes of stages; commit {commit}\n")
+        minutes = sum(read.lock.wall_s.values()) / 60
+        console.print(visible(f"  {minutes:.1f} minutes of stages; commit {commit}"), end="\n\n")
