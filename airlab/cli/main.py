@@ -232,6 +232,10 @@ def _set_environment() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # Threads that wait give up their core: with anything else running, ones that spin are ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What is compiled for one number of tokens is kept for as many others as these say, half a megabyte each,
+    # and hardly two batches have the same number.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
     os.environ.setdefault("TQDM_DISABLE", "1")  # progress is shown by airlab.progress
     os.environ.setdefault("DS_LOG_LEVEL", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
