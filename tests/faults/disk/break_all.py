@@ -214,9 +214,10 @@ def main() -> None:
     folder, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
     provenance()  # asks git, once instead of in every fork
     for name, disks in plan.items():
+        broken = Broken(PIPELINES[name], folder / name.replace(" ", "-"))
+        broken.prepare()
         for disk, most in disks.items():
-            broken = Broken(PIPELINES[name], folder / f"{name} {disk}".replace(" ", "-"))
-            broken.prepare()
+            broken.tried, broken.wrong = 0, []
             getattr(broken, disk.replace("-", "_"))(most)
             told = {"pipeline": name, "disk": disk, "tried": broken.tried, "wrong": broken.wrong}
             print(json.dumps(told), flush=True)
