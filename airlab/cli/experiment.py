@@ -35,6 +35,7 @@ from airlab.store.plan import Plan
 from airlab.store.provenance import provenance
 from airlab.store.stage import Stage
 from airlab.store.store import Store
+from airlab.terminal import visible
 from airlab.training.tracking import check_trackers
 
 PUBLISHED = "results"
@@ -206,7 +207,7 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
             _keep_gathered(folder, temporary, cells)
     print_findings(made)
     if not command.partial:
-        print(f"written to {folder}; airlab report with the same settings makes a page of it")
+        print(visible(f"written to {folder}; airlab report with the same settings makes a page of it"))
 
 
 def _keep_gathered(folder: Path, temporary: Path, cells: Mapping[str, str]) -> None:
@@ -221,7 +222,10 @@ def _keep_gathered(folder: Path, temporary: Path, cells: Mapping[str, str]) -> N
 
 
 def _wall_by_stage(plan: Plan, walls: dict[str, float]) -> dict[str, float]:
+    """Seconds by stage name; a name of which any artifact is gone is left out, since its sum is unknown."""
     total: dict[str, float] = {}
+    gone = {stage.name for stage in plan.order if fingerprint(stage) not in walls}
     for stage in plan.order:
-        total[stage.name] = total.get(stage.name, 0.0) + walls.get(fingerprint(stage), 0.0)
+        if stage.name not in gone:
+            total[stage.name] = total.get(stage.name, 0.0) + walls[fingerprint(stage)]
     return total
