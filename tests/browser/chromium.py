@@ -63,7 +63,10 @@ def chromium(profile: Path) -> Iterator["Browser"]:
     os.close(read_in)
     os.close(write_out)
     try:
-        yield Browser(write_in, read_out)
+        browser = Browser(write_in, read_out)
+        yield browser
+        browser.call("Browser.close")  # which ends its own processes; a kill leaves them a moment longer
+        process.wait(_PATIENCE_S)
     finally:
         process.kill()
         process.wait()
