@@ -16,6 +16,8 @@ from rich.markup import escape as markup
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.status import Status
 
+from airlab.terminal import visible
+
 Item = TypeVar("Item")
 
 _QUIET_S = 3.0
@@ -28,6 +30,7 @@ _bars: Progress | None = None  # one live display for all meters: two would over
 
 def announce(text: str) -> None:
     """One line to the person watching, above any bar; on stderr, so that results can be piped."""
+    text = visible(text)
     if _bars is not None:
         _bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
     else:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 from airlab.errors import UserError
+from airlab.terminal import visible
 
 
 class Failed(Exception):
@@ -37,5 +38,5 @@ def answer(name: str, call: Callable[[], None]) -> int:
 def refuse(name: str, sentence: str) -> int:
     """Print a user's mistake; returns its exit code."""
     # One line even where a library's message or a file's name holds several.
-    print(f"{f'airlab {name}'.rstrip()}: {' '.join(sentence.splitlines())}", file=sys.stderr)
+    print(f"{f'airlab {name}'.rstrip()}: {visible(' '.join(sentence.splitlines()))}", file=sys.stderr)
     return 2

@@ -34,6 +34,7 @@ from airlab.store.fingerprint import fingerprint
 from airlab.store.record import Record
 from airlab.store.stage import Stage
 from airlab.store.store import Store
+from airlab.terminal import visible
 
 CHECKPOINT = (
     "config.json",
@@ -175,7 +176,7 @@ def export_checkpoint(cell: Cell, output: Path, results: Path, made_by: str) -> 
         (path / "README.md").write_text(card, encoding="utf-8")
 
     write_output(output, write)
-    print(f"{output}: {cell.path}, {record.notes['n_parameters']:,} parameters")
+    print(visible(f"{output}: {cell.path}, {record.notes['n_parameters']:,} parameters"))
 
 
 def _training(cell: Cell, store: Store, record: Record, results: Path, made_by: str) -> Training:

@@ -22,6 +22,7 @@ from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 from airlab.store.stage import Stage
 from airlab.store.store import Store
+from airlab.terminal import visible
 
 _SHOWN = 5
 """Ids that are named where one has to be chosen."""
@@ -52,7 +53,7 @@ def run(config: Mapping[str, Any]) -> None:
     maps = _stage(command, units, Files.of(heads), _ids(command, units, store))
     identity = fingerprint(maps)
     if already_there(output, identity):
-        print(f"{output} is there already, made from the same text, model, heads and settings.")
+        print(visible(f"{output} is there already, made from the same text, model, heads and settings."))
         return
     Plan(store, [maps]).run(command.machine)
     found = read_maps(store.folder(maps))
@@ -63,7 +64,7 @@ def run(config: Mapping[str, Any]) -> None:
 
     write_output(output, write)
     for shown in found:
-        print(_line(output, shown))
+        print(visible(_line(output, shown)))
 
 
 def _check_characters(text: object) -> None:

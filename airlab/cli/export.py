@@ -31,6 +31,7 @@ from airlab.stages.inputs import model_input
 from airlab.store.files import Files
 from airlab.store.plan import Plan
 from airlab.store.provenance import provenance
+from airlab.terminal import visible
 from airlab.text.exporting import schema_of, schema_with, write_dataset, write_jsonl, write_parquet
 from airlab.text.whole import Chosen, Counts, Whole, open_hub, open_whole
 
@@ -228,7 +229,7 @@ def _export_documents(command: ExportCommand, form: str, given: Given, output: P
     write_output(output, write)
     broken = f", {counts.broken} broken" if counts.broken else ""
     told = f"{counts.exported} of {counts.given} documents ({counts.not_selected} not selected{broken})"
-    print(f"{output}: {told}")
+    print(visible(f"{output}: {told}"))
 
 
 def _write_folder(

@@ -21,6 +21,7 @@ from airlab.stages.detect_heads import DetectHeads
 from airlab.stages.inputs import corpus_stage, model_input
 from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
+from airlab.terminal import visible
 
 _SHOWN = 15
 
@@ -46,7 +47,7 @@ def run(config: Mapping[str, Any]) -> None:
     )
     identity = fingerprint(stage)
     if already_there(output, identity):
-        print(f"{output} is there already, made from the same model, text and settings.")
+        print(visible(f"{output} is there already, made from the same model, text and settings."))
         return
     store = open_store()
     Plan(store, [stage]).run(command.machine)
@@ -58,7 +59,7 @@ def run(config: Mapping[str, Any]) -> None:
 
     write_output(output, write)
     _show(read_ranking(found))
-    print(f"{output}: {len(read_ranking(found).heads)} heads, best first")
+    print(visible(f"{output}: {len(read_ranking(found).heads)} heads, best first"))
 
 
 def _show(ranking: HeadRanking) -> None:

@@ -186,7 +186,7 @@ def _compose_and_call(name: str, verb: Verb, overrides: Sequence[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
+    from yaml import YAMLError  # type: ignore[import-untyped]
 
     from airlab.cli.overrides import SWEEP, explain, prepare
     from airlab.cli.sweep import Composed, composed, discard, sweep_folder

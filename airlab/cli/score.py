@@ -52,6 +52,7 @@ from airlab.store.files import Files
 from airlab.store.fingerprint import canonical, fingerprint
 from airlab.store.plan import Plan
 from airlab.store.stage import Stage
+from airlab.terminal import visible
 from airlab.text.documents import SKIPPED_SCHEMA
 
 _ROWS = 1 << 13
@@ -161,7 +162,9 @@ def _score_documents(command: ScoreCommand, heads: Path, output: Path) -> None:
         tables = (pa.Table.from_batches([batch]).filter(_UNCERTAIN) for batch in file.iter_batches(_ROWS))
         parts = (user_table(table) for table in tables if table.num_rows)
         write_scored(output, parts, facts, left_out, "documents")
-    print(f"{output}: {scored + left_out.count} documents in, {scored} scored, {left_out.told(output)}")
+    print(
+        visible(f"{output}: {scored + left_out.count} documents in, {scored} scored, {left_out.told(output)}")
+    )
 
 
 def _score_traces(command: ScoreCommand, heads: Path, output: Path) -> None:
@@ -191,8 +194,10 @@ def _score_traces(command: ScoreCommand, heads: Path, output: Path) -> None:
     write_scored(output, [table], _facts(identity, command, losses.model), left_out, "traces")
     scored = len(set(measured["parent_id"].to_pylist()))
     print(
-        f"{output}: {scored + left_out.count} traces in, {scored} scored in {measured.num_rows} steps, "
-        f"{left_out.told(output)}"
+        visible(
+            f"{output}: {scored + left_out.count} traces in, {scored} scored in {measured.num_rows} steps, "
+            f"{left_out.told(output)}"
+        )
     )
 
 
@@ -297,7 +302,7 @@ def _means(losses: pa.Table) -> dict[str, Any]:
 def _is_there(output: Path, identity: str, what: str) -> bool:
     """Whether the very same output exists; refuses where something else would be overwritten."""
     if already_there(output, identity):
-        print(f"{output} is there already, made from the same {what}, model, heads and settings.")
+        print(visible(f"{output} is there already, made from the same {what}, model, heads and settings."))
         return True
     check_left_out(output, identity)
     return False

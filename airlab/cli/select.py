@@ -20,6 +20,7 @@ from airlab.selection.on_disk import UnitsOnDisk
 from airlab.selection.selectors import make_selector
 from airlab.store.files import Files
 from airlab.store.fingerprint import canonical
+from airlab.terminal import visible
 
 _SCHEMA = pa.schema(
     [("id", pa.string()), ("domain", pa.string()), ("n_tokens", pa.int64()), ("score", pa.float64())]
@@ -49,7 +50,7 @@ def run(config: Mapping[str, Any]) -> None:
         made_from = (Files.of(scores), selector, selecting, command.seed)
         identity = hashlib.sha256(canonical(made_from)).hexdigest()
         if already_there(output, identity):
-            print(f"{output} is there already, made from the same scores and settings.")
+            print(visible(f"{output} is there already, made from the same scores and settings."))
             return
         for part in given.parts(not selector.ALONE):
             units.add(part.unit_id, part.domain, part.n_tokens, selector.score(part, command.seed))
@@ -61,10 +62,12 @@ def run(config: Mapping[str, Any]) -> None:
         write_output(output, lambda path: _write(path, units, chosen, facts))
         for told in units.by_domain(chosen):
             print(
-                f"{told.domain}: {told.units} of {told.of_units} {given.what}, "
-                f"{told.tokens} of {told.of_tokens} tokens"
+                visible(
+                    f"{told.domain}: {told.units} of {told.of_units} {given.what}, "
+                    f"{told.tokens} of {told.of_tokens} tokens"
+                )
             )
-        print(f"{output}: {int(chosen.sum())} of {len(units)} {given.what}")
+        print(visible(f"{output}: {int(chosen.sum())} of {len(units)} {given.what}"))
 
 
 def _write(path: Path, units: UnitsOnDisk, chosen: np.ndarray, facts: dict[str, str]) -> None:

@@ -19,6 +19,7 @@ from airlab.selection.selectors import make_selector
 from airlab.selection.step_weights import check_weights, of_selected, step_weights
 from airlab.store.files import Files
 from airlab.store.fingerprint import canonical
+from airlab.terminal import visible
 
 
 class WeighCommand(Frozen):
@@ -45,7 +46,7 @@ def run(config: Mapping[str, Any]) -> None:
     made_from = (*files, selector, command.weights, command.seed)
     identity = hashlib.sha256(canonical(made_from)).hexdigest()
     if already_there(output, identity):
-        print(f"{output} is there already, made from the same scores and settings.")
+        print(visible(f"{output} is there already, made from the same scores and settings."))
         return
     trace, tokens, score = table["trace"].to_numpy(), units.n_tokens, selector.score(units, command.seed)
     steps = table.select(["id", "trace", "start", "end", "n_tokens"])
@@ -57,8 +58,10 @@ def run(config: Mapping[str, Any]) -> None:
     found = steps.append_column("weight", pa.array(weights)).replace_schema_metadata({IDENTITY: identity})
     write_output(output, lambda path: pq.write_table(found, path))
     print(
-        f"{output}: {len(weights)} steps of {len(np.unique(trace))} traces, weights from {weights.min():.3g} "
-        f"to {weights.max():.3g}, on average {_mean(tokens, weights):.3g} a token"
+        visible(
+            f"{output}: {len(weights)} steps of {len(np.unique(trace))} traces, weights from "
+            f"{weights.min():.3g} to {weights.max():.3g}, on average {_mean(tokens, weights):.3g} a token"
+        )
     )
 
 

@@ -3,6 +3,13 @@
 import re
 from collections.abc import Iterable, Sequence
 
+import rich.markup
+
+from airlab.terminal import visible
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What begins a formula in one spreadsheet or another, wide signs among them."""
+
 UNKNOWN = "unknown"
 MISSING = "missing"
 
@@ -30,9 +37,9 @@ def escape(text: str) -> str:
 
 def markup(text: str) -> str:
     """Text that the terminal shows as it is."""
-    return text.replace("[", "\\[")
+    return rich.markup.escape(visible(text))
 
 
 def plain(text: str) -> str:
     """A name that a spreadsheet takes for text: a leading formula sign gets an apostrophe before it."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ANYWHERE = {"errors", "lifeline", "progress", "randomness"}
+ANYWHERE = {"errors", "lifeline", "progress", "randomness", "terminal"}
 DOMAIN = [
     "text",
     "kernels",
