@@ -108,7 +108,7 @@ OF_TRACES = [("evaluation", "worked"), *(("fine_tuning", choice) for choice in (
 
 def given(root: str, group: str, choice: str) -> list[str]:
     """An example of what the user must say with a choice."""
-    if root == "score" and (group, choice) in TRAINED:
+    if root in ("score", "export") and (group, choice) in TRAINED:
         return ["+corpus@model.corpus=pool-smoke"]
     if (group, choice) in OF_TRACES or (root, group) == ("run", "traces"):
         return ["experiment=air/main", *OPEN.get((group, choice), [])]

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from airlab.cli.main import VERBS
 from tests.unit.cli.conftest import Airlab, Refused, documents, write_jsonl
 from tests.unit.cli.model_folders import planted_folder, random_folder, save_tokenizer
 
@@ -355,8 +356,7 @@ def test_an_unknown_command_lists_the_known(airlab: Airlab) -> None:
     answer = airlab("scores", "input=x")
     assert answer.code == 2 and answer.out == ""
     assert answer.err == (
-        "airlab: there is no command 'scores'; commands are heads, score, select, weigh, plan, run, table, "
-        "verify, report. did you mean score?\n"
+        f"airlab: there is no command 'scores'; commands are {', '.join(VERBS)}. did you mean score?\n"
     )
 
 
