@@ -1,0 +1,87 @@
+"""What is installed is pinned by version and hash, and the licences of all of it stand on one page."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.faults.ledger import count
+
+ROOT = Path(__file__).parents[3]
+WITHOUT_HASHES = {"torch", "triton"}
+"""Built for each machine: the file for a CPU is another one than that for a GPU."""
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("licences", ROOT / "docs" / "licences.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+LICENCES = load()
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked(text: str) -> dict[str, tuple[str, int]]:
+    """Name → version and number of hashes."""
+    found = {}
+    for block in re.split(r"\n(?=\S)", text.strip()):
+        name, version = re.match(r"([\w.-]+)==([^\s;]+)", block).groups()  # type: ignore[union-attr]
+        found[normal(name)] = version, len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", block))
+    return found
+
+
+def test_every_tested_version_is_locked_with_hashes_and_nothing_else() -> None:
+    versions = {normal(name): version for name, version in LICENCES.pinned().items()}
+    lock = locked((ROOT / "requirements.lock").read_text())
+    assert {name: version for name, (version, _) in lock.items()} == {
+        name: version for name, version in versions.items() if name not in WITHOUT_HASHES
+    }
+    assert min(hashes for _, hashes in lock.values()) >= 1
+    count("supply chain", "packages pinned by version and sha-256", inputs=len(lock))
+
+
+def test_the_lock_names_no_place() -> None:
+    assert not re.search(r"https?:|file:|index-url|find-links", (ROOT / "requirements.lock").read_text())
+
+
+def rows_of(page: str) -> dict[str, tuple[str, str]]:
+    cells = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    return {name: (version, licence) for name, version, licence in cells if name not in ("name", "---")}
+
+
+def test_every_package_and_text_has_its_licence_on_the_page() -> None:
+    shown = rows_of(LICENCES.PAGE.read_text())
+    packages, texts = list(LICENCES.packages()), list(LICENCES.texts())
+    assert set(shown) == {name for name, _, _ in (*packages, *texts)}
+    for name, version, licence in (*packages, *texts):
+        assert shown[name][0] == version
+        # A package that is not installed here, or in another version, tells nothing.
+        assert shown[name][1].replace("\\|", "|") == licence or licence == LICENCES.UNKNOWN
+    assert len(texts) > 10 and len(packages) > 90
+    count("supply chain", "licences of packages, texts and models on one page", inputs=len(shown))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"License-Expression": "MIT"}, "MIT"),
+        ({"Classifier": "License :: OSI Approved :: Apache Software License"}, "Apache Software License"),
+        ({"License": "BSD\nlong text"}, "BSD"),
+        ({}, "unknown"),
+    ],
+)
+def test_a_licence_that_nobody_states_is_unknown(fields: dict[str, str], told: str) -> None:
+    from email.message import Message
+
+    message = Message()
+    for name, value in fields.items():
+        message[name] = value
+    assert LICENCES.licence_of(message) == told
