@@ -2,14 +2,14 @@
 
 from typing import Any, NamedTuple
 
-from jinja2 import TemplateError
-
-from airlab.errors import UserError
+from airlab.errors import UserError, first_line
 from airlab.schema.traces import Rendering
 from airlab.text.traces import Trace
 
 _MARKER = "responseendshere"
 _TODAY = "26 Jul 2024"
+_LONGEST_TEMPLATE = 1 << 18
+"""Characters; the longest that are known have some 20,000."""
 _SAME_DAY = f"{{% macro strftime_now(format) %}}{_TODAY}{{% endmacro %}}\n"
 """Put before templates that ask for the date: what a model reads must not depend on the day it is asked."""
 
@@ -68,6 +68,11 @@ def _template(tokenizer: Any) -> str:
         raise UserError(
             "the tokenizer has no chat template: use rendering.template=plain or a chat model's tokenizer."
         ) from error
+    if len(template) > _LONGEST_TEMPLATE:
+        raise UserError(
+            f"the tokenizer's chat template has {len(template):,} characters, and none of use has more than "
+            f"{_LONGEST_TEMPLATE:,}: use rendering.template=plain or another tokenizer."
+        )
     return _SAME_DAY + template if "strftime_now" in template else template
 
 
@@ -76,9 +81,11 @@ def _applied(tokenizer: Any, template: str, trace: Trace, response: str) -> str:
     turns.append({"role": "assistant", "content": response})
     try:
         text: str = tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False)
-    except (TemplateError, TypeError, ValueError, KeyError) as error:
+    except (
+        Exception
+    ) as error:  # the template is anybody's program, in a sandbox that forbids all but arithmetic
         raise UserError(
-            f"the tokenizer's chat template refuses trace '{trace.unit_id}' ({str(error).splitlines()[0]}): "
+            f"the tokenizer's chat template refuses trace '{trace.unit_id}' ({first_line(error)}): "
             "use rendering.template=plain or change the trace's turns."
         ) from error
     return text

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from airlab.errors import UserError
+from airlab.errors import UserError, first_line
 from airlab.training.unfinished import RESUME as RESUME
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -52,19 +52,26 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def read_checkpoint(path: Path, identity: dict[str, object]) -> Checkpoint | None:
     """The checkpoint at `path`, None when there is none.
 
-    Raises UserError when it belongs to another mixture, model, training or seed.
+    Raises UserError when it is damaged, or belongs to another mixture, model, training or seed.
     """
     if not path.exists():
         return None
     contents: dict[str, dict[str, torch.Tensor]] = {}
-    with safe_open(path, framework="pt") as file:
-        facts = json.loads(file.metadata()["facts"])
-        for key in file.keys():  # noqa: SIM118 (not a mapping)
-            group, name = key.split("/", 1)
-            contents.setdefault(group, {})[name] = file.get_tensor(key)
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+            for key in file.keys():  # noqa: SIM118 (not a mapping)
+                group, name = key.split("/", 1)
+                contents.setdefault(group, {})[name] = file.get_tensor(key)
+        found, n_steps_done = dict(facts["identity"]), int(facts["n_steps_done"])
+        groups = {group: contents[group] for group in ("weights", *MOMENTS, "generators")}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"The checkpoint {path} is damaged or none of ours ({first_line(error)}); delete that file to "
+            "start again."
+        ) from error
     # JSON on both sides: tuples and lists are the same thing here.
     expected = json.loads(json.dumps(identity, sort_keys=True))
-    found = facts["identity"]
     differing = sorted(key for key in expected | found if expected.get(key) != found.get(key))
     if differing:
         raise UserError(
@@ -72,10 +79,10 @@ def read_checkpoint(path: Path, identity: dict[str, object]) -> Checkpoint | Non
             "delete that folder to start again."
         )
     return Checkpoint(
-        n_steps_done=facts["n_steps_done"],
-        weights=contents["weights"],
-        moments={moment: contents[moment] for moment in MOMENTS},
-        generators=contents["generators"],
+        n_steps_done=n_steps_done,
+        weights=groups["weights"],
+        moments={moment: groups[moment] for moment in MOMENTS},
+        generators=groups["generators"],
         identity=found,
     )
 
