@@ -29,6 +29,10 @@ SCHEME = 1
 """Version of these rules; raising it moves every address."""
 
 
+_KNOWN = "_fingerprint"
+"""Where a stage's fingerprint is kept once it is computed."""
+
+
 class Refused(TypeError):
     """A value that has no canonical form; the message says where it sits and what type it is."""
 
@@ -64,11 +68,20 @@ def identity(stage: Stage) -> dict[str, Any]:
 
 def fingerprint(stage: Stage) -> str:
     """64 hex digits: sha-256 of `identity`. Computed once for an object, since stages never change."""
-    known: str | None = vars(stage).get("_fingerprint")
-    if known is None:
-        known = hashlib.sha256(dump_canonical(identity(stage))).hexdigest()
-        object.__setattr__(stage, "_fingerprint", known)
-    return known
+    if _KNOWN in vars(stage):
+        return str(vars(stage)[_KNOWN])
+    waiting = [stage]
+    while waiting:  # inputs first, without recursion: a chain may be longer than Python's stack
+        unknown = [item for item in waiting[-1].inputs() if _KNOWN not in vars(item)]
+        if _KNOWN in vars(waiting[-1]) or not unknown:
+            last = waiting.pop()
+            if _KNOWN not in vars(last):
+                digest = hashlib.sha256(dump_canonical(identity(last))).hexdigest()
+                object.__setattr__(last, _KNOWN, digest)
+        else:
+            waiting += unknown
+    found: str = vars(stage)[_KNOWN]
+    return found
 
 
 def _form(value: object, where: str) -> Any:

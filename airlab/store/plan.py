@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -121,14 +121,18 @@ def _title(stage: Stage) -> str:
 def _inputs_first(targets: Iterable[Stage], cut: frozenset[str]) -> tuple[Stage, ...]:
     """Depth first from the targets, each fingerprint once, neither entering nor listing those in `cut`."""
     order: dict[str, Stage] = {}
-
-    def visit(stage: Stage) -> None:
-        if fingerprint(stage) in order or fingerprint(stage) in cut:
-            return
-        for item in stage.inputs():
-            visit(item)
-        order[fingerprint(stage)] = stage
-
     for target in targets:
-        visit(target)
+        below: list[tuple[Stage, Iterator[Stage]]] = []  # not recursive: a chain may be longer than the stack
+        entered = iter((target,))
+        while True:
+            stage = next(entered, None)
+            if stage is not None:
+                if fingerprint(stage) not in order and fingerprint(stage) not in cut:
+                    below.append((stage, entered))
+                    entered = iter(stage.inputs())
+            elif below:
+                done, entered = below.pop()
+                order[fingerprint(done)] = done
+            else:
+                break
     return tuple(order.values())
