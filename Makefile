@@ -23,7 +23,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
 		|| { echo "airlab needs Python 3.11 to 3.13; run make with PYTHON=python3.11, say" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,eval,offline,slurm,datatrove,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,eval,offline,slurm,datatrove,track,dev]'
 	touch $@
 
 check: setup  ## formatting, lint and types
@@ -43,7 +43,7 @@ tables: setup  ## the table again from finished cells
 verify: setup  ## do the committed tables still follow from the configurations?
 	$(BIN)/airlab verify
 
-report: setup  ## the committed tables
+report: setup  ## docs/report.html, the page of all committed tables; and what they found
 	$(BIN)/airlab report
 
 docs: setup  ## docs/CONFIGURATION.md from the schemas, the README's tables from the results

@@ -1,6 +1,7 @@
 """A command line as users have it: own store, own files, exit code and both streams."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,13 @@ class Answer:
     def sentence(self) -> str:
         """The last line on standard error; the lines before it may only say which stage runs."""
         *progress, last = self.err.splitlines()
-        told = [line for line in progress if not line.startswith("[") and "stages need no work" not in line]
+        told = [line for line in progress if not re.search(_PROGRESS, line)]
         assert told == [], self.err
         return last
+
+
+_PROGRESS = r"^\[|stages need no work|^[a-z ]+: (.* so far$|[\d,]+(/[\d,]+)? [a-z]+)"
+"""Which stage runs, and, where a machine is slow, how far it is."""
 
 
 Airlab = Callable[..., Answer]

@@ -130,6 +130,9 @@ def test_a_pages_commands_on_data_follow_one_another(airlab: Airlab, tmp_path: P
         if number >= readme:  # another page may name its files alike
             output.unlink(missing_ok=True)
         answer = airlab(*adapted(words[1:], model, sentences))
+        if any(word.startswith("cell=") for word in words):  # of a run that nobody made here
+            assert answer.code == 2 and "is not there yet; run `airlab run" in answer.sentence, answer.err
+            continue
         assert answer.code == 0, f"{shlex.join(words)}: {answer.err}"
         assert output.exists()
     assert len(json.loads(Path("heads.json").read_text())["heads"]) == 8
