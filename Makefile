@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export AIRLAB_STORE ?= $(CURDIR)/.airlab
 export AIRLAB_CACHE ?= $(AIRLAB_STORE)/cache
 
-.PHONY: reproduce test setup check smoke plan tables verify report docs bench clean
+.PHONY: reproduce test test-faults setup check smoke plan tables verify report docs bench clean
 
 # EXPERIMENT=controls, ablations, heads, masking_check, selector_size, evidence, air: what else is published
 reproduce: setup  ## run the experiment and print its table
@@ -16,6 +16,10 @@ reproduce: setup  ## run the experiment and print its table
 
 test: setup  ## all tests, on two cores in 20 to 35 minutes
 	$(BIN)/python -m pytest
+
+test-faults: setup  ## everything that can go wrong, on purpose; writes docs/faults.md
+	AIRLAB_FAULTS=full AIRLAB_FAULTS_LEDGER=$(AIRLAB_STORE)/faults.jsonl $(BIN)/python -m pytest tests/faults
+	AIRLAB_FAULTS_LEDGER=$(AIRLAB_STORE)/faults.jsonl $(BIN)/python -m tests.faults.write_page
 
 setup: $(VENV)/installed  ## a virtual environment with the tested versions
 
