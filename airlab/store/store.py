@@ -32,6 +32,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        self._listed: dict[Path, tuple[int, dict[str, str]]] = {}
 
     def folder(self, stage: Stage) -> Path:
         """Where the stage's artifact lies, or will lie.
@@ -40,12 +41,21 @@ class Store:
         """
         digits = fingerprint(stage)[:_FOLDER_DIGITS]
         parent = self.root / stage.name
-        if parent.is_dir():
-            for path in sorted(parent.iterdir()):
-                if path.name == digits or path.name.endswith("-" + digits):
-                    return path
         slug = re.sub(r"[^a-z0-9._]+", "-", stage.slug().lower()).strip("-.")[:60]
-        return parent / (f"{slug}-{digits}" if slug else digits)
+        folder = parent / (f"{slug}-{digits}" if slug else digits)
+        if folder.exists() or not parent.is_dir():
+            return folder
+        reworded = self._names(parent).get(digits)
+        return folder if reworded is None or not (parent / reworded).exists() else parent / reworded
+
+    def _names(self, parent: Path) -> dict[str, str]:
+        """The folders of a stage's artifacts by their digits; listed again only where something changed."""
+        changed = parent.stat().st_mtime_ns
+        if self._listed.get(parent, (0, {}))[0] != changed:
+            there = sorted((path.name for path in parent.iterdir()), reverse=True)
+            names = {name.rpartition("-")[2]: name for name in there}
+            self._listed[parent] = changed, names
+        return self._listed[parent][1]
 
     def part(self, stage: Stage) -> Path:
         """Where the stage's unfinished work lies, if there is any."""
