@@ -318,7 +318,11 @@ BAD_TRACES: dict[str, tuple[list[dict[str, Any]], dict[str, object], str]] = {
         {"input.messages": "m", "input.prompt": "prompt"},
         "name either messages or the other columns",
     ),
-    "one id twice": ([{**FINE, "id": "x"}] * 2, {}, "line 2 of traces.jsonl has the id 'x' of a trace before it"),
+    "one id twice": (
+        [{**FINE, "id": "x"}] * 2,
+        {},
+        "line 2 of traces.jsonl has the id 'x' of a trace before it",
+    ),
     "a rank that is a word": ([{**FINE, "rank": "best"}], {}, "in 'rank' where a rank is needed"),
     "longer than the window": (
         [{**FINE, "response": "word " * 40}],
