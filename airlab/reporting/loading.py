@@ -40,7 +40,7 @@ _NANOGPT = """\
 Put the folder into nanoGPT's `data/` and name it: `python train.py --dataset=NAME`. `train.bin` and `val.bin`
 hold {dtype} ids, `meta.pkl` the vocabulary's size ({vocabulary_size:,}), with which it trains from scratch.
 Its `sample.py` asks `meta.pkl` for a table of characters too, which this tokenizer does not have. Documents
-end with token {eos_token_id}; `documents.parquet` says where each lies, `meta.json` how many tokens there are."""
+end with token {eos_token_id}; `documents.parquet` says where each lies, `meta.json` how many tokens."""
 
 _OLMO = """\
 `part-*.npy` hold bare {dtype} ids without a header, `part-*.csv.gz` the first token of each document and the
