@@ -76,7 +76,8 @@ def paired_difference(variant: Grid, reference: Grid) -> Grid:
     if set(variant.runs) != set(reference.runs):
         raise ValueError(f"unpaired: seeds {sorted(variant.runs)} against {sorted(reference.runs)}")
     rows = [reference.runs.index(run) for run in variant.runs]
-    columns = [reference.items.index(item) for item in variant.items]
+    column_of = {item: column for column, item in enumerate(reference.items)}
+    columns = [column_of[item] for item in variant.items]
     if variant.clusters is not None or reference.clusters is not None:
         aligned = (
             None if reference.clusters is None else tuple(reference.clusters[column] for column in columns)

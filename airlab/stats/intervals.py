@@ -25,11 +25,15 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Comparison:
-    """An estimate of a difference from zero, its error and two-sided p-value; both None where unknown."""
+    """An estimate of a difference from zero and its error, None where unknown."""
 
     estimate: Estimate
     error: Error | None
-    p_value: float | None
+
+    @property
+    def p_value(self) -> float | None:
+        """Two-sided, None where unknown. Searched for when asked: a table asks it of its composites alone."""
+        return None if self.error is None else self.error.p_value(self.estimate.value)
 
 
 def mean_interval(
@@ -114,14 +118,14 @@ def compare(
     value = float(sum(values.mean() for values in weighted))
     error = _two_way(weighted, [unit_names(grid, index) for index, grid in enumerate(strata)])
     if error is None:
-        return Comparison(Estimate(value, None, None, level, UNKNOWN, n_units, n_runs), None, None)
+        return Comparison(Estimate(value, None, None, level, UNKNOWN, n_units, n_runs), None)
 
     draws = _hierarchical_draws(weighted, resamples, rng)
     stretch = error.half_width(level) / float(draws.std() * stats.norm.ppf((1 + level) / 2))
     low, high = value + stretch * (np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) - value)
     method = RUNS_AND_ITEMS if n_runs > 1 else ITEMS_ONLY
     estimate = Estimate(value, float(low), float(high), level, method, n_units, n_runs)
-    return Comparison(estimate, error, error.p_value(value))
+    return Comparison(estimate, error)
 
 
 def _two_way(weighted: Sequence[Array], names: Sequence[Sequence[Hashable]]) -> Error | None:

@@ -26,9 +26,9 @@ def tested_together(
     are left out.
     """
     known = {
-        name: (result.p_value, result.error)
+        name: (p_value, result.error)
         for name, result in results.items()
-        if result is not None and result.p_value is not None and result.error is not None
+        if result is not None and result.error is not None and (p_value := result.p_value) is not None
     }
     p_values = holm({name: p_value for name, (p_value, _) in known.items()})
     return {name: (p_values[name], error.detectable(len(known), level)) for name, (_, error) in known.items()}
