@@ -41,6 +41,7 @@ from airlab.models.masked import masked_heads
 from airlab.schema.evaluation import METRICS, HarnessSpec, HarnessTask
 from airlab.schema.machine import Machine
 from airlab.schema.traces import Rendering
+from airlab.text.rendering import chat_template
 from airlab.text.worked.answers import is_right
 
 
@@ -242,6 +243,8 @@ def _check_benchmark(model: Any, task: HarnessTask) -> None:
             f"benchmark {task.name} is asked in a chat and the checkpoint's tokenizer has no chat template: "
             "set chat to false, or evaluate a chat model"
         )
+    if task.chat:
+        chat_template(model.tokenizer, [{"role": "user", "content": task.name}])
     if task.max_new_tokens is not None and task.max_new_tokens >= model.max_length:
         raise UserError(
             f"benchmark {task.name} allows answers of {task.max_new_tokens} tokens and the model's context "

@@ -4,12 +4,15 @@ from typing import Any, NamedTuple
 
 from airlab.errors import UserError, first_line
 from airlab.schema.traces import Rendering
+from airlab.text.template_trial import try_template
 from airlab.text.traces import Trace
 
 _MARKER = "responseendshere"
 _TODAY = "26 Jul 2024"
 _LONGEST_TEMPLATE = 1 << 18
 """Characters; the longest that are known have some 20,000."""
+_MOST_ADDED = 1 << 18
+"""Characters that a template may put around a chat, besides saying it again."""
 _SAME_DAY = f"{{% macro strftime_now(format) %}}{_TODAY}{{% endmacro %}}\n"
 """Put before templates that ask for the date: what a model reads must not depend on the day it is asked."""
 
@@ -36,7 +39,7 @@ def render(tokenizer: Any, trace: Trace, rendering: Rendering) -> Rendered:
     if rendering.template == "plain":
         prompt = trace.prompt + rendering.separator if trace.prompt else ""
         return Rendered(prompt + trace.response, len(prompt), len(prompt) + len(trace.response))
-    template = _template(tokenizer)
+    template = chat_template(tokenizer, _turns(trace, trace.response))
     marker = _MARKER
     while any(marker in text for text in (trace.prompt, trace.response, template)):
         marker += "x"
@@ -61,7 +64,15 @@ def render(tokenizer: Any, trace: Trace, rendering: Rendering) -> Rendered:
     return Rendered(text, start, len(before))
 
 
-def _template(tokenizer: Any) -> str:
+def chat_template(tokenizer: Any, turns: list[dict[str, str]]) -> str:
+    """The tokenizer's chat template, with one day for all days.
+
+    Args:
+        turns: the chat that it is tried on if this process has not used it before, see `try_template`.
+
+    Raises:
+        UserError: there is none, or one that is longer or takes more than any of use.
+    """
     try:
         template: str = tokenizer.get_chat_template()
     except ValueError as error:  # there is none, or several of which none is the default
@@ -73,12 +84,17 @@ def _template(tokenizer: Any) -> str:
             f"the tokenizer's chat template has {len(template):,} characters, and none of use has more than "
             f"{_LONGEST_TEMPLATE:,}: use rendering.template=plain or another tokenizer."
         )
-    return _SAME_DAY + template if "strftime_now" in template else template
+    template = _SAME_DAY + template if "strftime_now" in template else template
+    try_template(template, turns, tokenizer.special_tokens_map)
+    return template
+
+
+def _turns(trace: Trace, response: str) -> list[dict[str, str]]:
+    return [*(message._asdict() for message in trace.messages), {"role": "assistant", "content": response}]
 
 
 def _applied(tokenizer: Any, template: str, trace: Trace, response: str) -> str:
-    turns = [message._asdict() for message in trace.messages]
-    turns.append({"role": "assistant", "content": response})
+    turns = _turns(trace, response)
     try:
         text: str = tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False)
     except (
@@ -88,4 +104,10 @@ def _applied(tokenizer: Any, template: str, trace: Trace, response: str) -> str:
             f"the tokenizer's chat template refuses trace '{trace.unit_id}' ({first_line(error)}): "
             "use rendering.template=plain or change the trace's turns."
         ) from error
+    given = sum(len(turn["content"]) for turn in turns)
+    if len(text) > 10 * given + _MOST_ADDED:
+        raise UserError(
+            f"the tokenizer's chat template makes {len(text):,} characters of the {given:,} of trace "
+            f"'{trace.unit_id}': use rendering.template=plain or another tokenizer."
+        )
     return text
