@@ -19,9 +19,10 @@ from airlab.store.durable import written
 from airlab.store.plan import Plan
 from airlab.store.stage import Stage
 from airlab.store.store import Store
+from airlab.text import reasoning
 
-Texts = Literal["redistributable", "all"]
-"""Whose texts a file of examples holds."""
+Texts = Literal["generated", "all"]
+"""Which texts a file of examples holds."""
 
 METHOD = "attention_influence"
 
@@ -30,14 +31,9 @@ SHOWN_TOKENS = 500
 
 _DIGITS = 4
 
-REDISTRIBUTABLE = frozenset(
-    {
-        "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC-BY-4.0", "CC0-1.0", "ISC",
-        "LicenseRef-US-Government-public-domain", "MIT", "PSF-2.0", "Python-2.0", "Unlicense",
-    }
-)  # fmt: skip
-"""Licences under which an excerpt may be passed on that names its source and licence, as examples do. Those
-that ask more of what holds the excerpt (GPL, CC BY-SA) are not here, and neither is one not recorded."""
+GENERATORS = (reasoning.PACKAGE,)
+"""Packages whose texts are computed where they are read. All others hold what somebody wrote: results are
+published, and that is not ours to publish."""
 
 
 def gather_examples(
@@ -50,7 +46,7 @@ def gather_examples(
 
     Args:
         targets: an experiment's, by name (`targets(config)`).
-        texts: `redistributable` leaves out texts whose recorded licence is not one of `REDISTRIBUTABLE`.
+        texts: `generated` leaves out what is not of one of `GENERATORS`.
         again: the command that shows all texts.
     """
     scored = _scored(targets, store)
@@ -152,10 +148,10 @@ def _chosen(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _described(row: dict[str, Any], texts: Texts, again: str) -> dict[str, Any]:
-    if texts == "all" or row["licence"] in REDISTRIBUTABLE:
+    if texts == "all" or row["source"].split("==")[0] in GENERATORS:
         return {**row, "why_no_text": None}
     licence = f"licence {row['licence']}" if row["licence"] else "licence not recorded"
-    why = f"Its text is not passed on here ({licence}). On your machine `{again}` shows it."
+    why = f"Somebody wrote its text ({licence}): it is not published here. At home `{again}` shows it."
     return {**row, "why_no_text": why}
 
 

@@ -53,7 +53,7 @@ class ReportCommand(Frozen):
     output: str | None
     """The page; null is docs/report.html of all tables, and report.html beside one experiment's table."""
     texts: Texts
-    """In the examples of one experiment: those that may be passed on, or all."""
+    """In the examples of one experiment: those that were generated, or all."""
 
 
 def run(config: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Examples follow from ranks alone, hold only texts that may be passed on, and cost nothing twice."""
+"""Examples follow from ranks alone, hold only texts that nobody wrote, and cost nothing twice."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from airlab.cli.gather_examples import REDISTRIBUTABLE, SHOWN_TOKENS, gather_examples, write_examples
+from airlab.cli.gather_examples import SHOWN_TOKENS, gather_examples, write_examples
 from airlab.errors import UserError
 from airlab.reporting.token_maps import TokenMap, render_examples
 from airlab.schema.heads import Masking
@@ -25,21 +25,24 @@ from airlab.store.files import Files
 from airlab.store.plan import Plan
 from airlab.store.stage import Stage, Workdir
 from airlab.store.store import Store
+from airlab.text import reasoning
 from airlab.text.documents import Document, write_documents
 from airlab.text.traces import Message, Trace, write_traces
 from tests.unit.cli.conftest import text
 from tests.unit.cli.model_folders import random_folder
 
+RESULTS = Path(__file__).parents[3] / "results"
 METHOD = AttentionInfluence(kind="attention_influence")
+GENERATED = f"{reasoning.PACKAGE}=={reasoning.VERSION}"
 AGAIN = "airlab report experiment=x texts=all"
 
 
 @dataclass(frozen=True)
-class Licensed(Stage):
-    """Seven documents of one domain, two of another and one of a third, of alternating licences."""
+class Sourced(Stage):
+    """Seven documents of one domain, two of another and one of a third, of alternating sources."""
 
     VERSION: ClassVar[int] = 1
-    licences: tuple[str, ...]
+    sources: tuple[str, ...]
 
     def run(self, work: Workdir, machine: Machine) -> None:
         domains = "aaaaaaabbc"
@@ -48,8 +51,8 @@ class Licensed(Stage):
                 f"d{(3 * n) % 10}",
                 domain,
                 text(n) * (60 if n == 2 else 1),
-                "package==1.0",
-                self.licences[n % len(self.licences)],
+                self.sources[n % len(self.sources)],
+                "" if n % 2 else "MIT",
                 f"member{n}.py",
             )
             for n, domain in enumerate(domains)
@@ -66,7 +69,9 @@ class Answers(Stage):
 
     def run(self, work: Workdir, machine: Machine) -> None:
         rows = [
-            Trace(f"t{n}", "d", (Message("user", text(n)),), f"{text(n + 4)}\n\n{text(n + 9)}", "made", "MIT")
+            Trace(
+                f"t{n}", "d", (Message("user", text(n)),), f"{text(n + 4)}\n\n{text(n + 9)}", GENERATED, "MIT"
+            )
             for n in range(4)
         ]
         with work.writing("traces.parquet") as path:
@@ -81,8 +86,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def documents_target(folder: Path, *licences: str) -> ScoreUnits:
-    corpus = Licensed(licences)
+def documents_target(folder: Path, *sources: str) -> ScoreUnits:
+    corpus = Sourced(sources)
     model, heads = Files.of(folder / "model"), Files.of(folder / "heads.json")
     return ScoreUnits(MeasureLosses(model, heads, Masking(), corpus, Scoring()), corpus, METHOD, 0)
 
@@ -94,10 +99,8 @@ def finished(store: Store, target: Stage) -> dict[str, Stage]:
 
 def test_examples_are_the_first_the_middle_and_the_last_rank_of_each_domain(folder: Path) -> None:
     store = Store(folder / "store")
-    target = documents_target(folder, "MIT")
-    gathered = gather_examples(
-        finished(store, target), store, Machine(), texts="redistributable", again=AGAIN
-    )
+    target = documents_target(folder, GENERATED)
+    gathered = gather_examples(finished(store, target), store, Machine(), texts="generated", again=AGAIN)
     assert gathered is not None
     scores = pq.read_table(store.folder(target) / "scores.parquet").to_pylist()
     expected = []
@@ -127,20 +130,20 @@ def test_examples_are_the_first_the_middle_and_the_last_rank_of_each_domain(fold
     assert cut <= 1
 
 
-def test_texts_of_other_licences_stay_at_home(folder: Path, tmp_path: Path) -> None:
+def test_what_somebody_wrote_is_not_published_whatever_its_licence(folder: Path, tmp_path: Path) -> None:
     store = Store(folder / "store")
-    targets = finished(store, documents_target(folder, "MIT", "GPL-3.0-or-later", ""))
-    gathered = gather_examples(targets, store, Machine(), texts="redistributable", again=AGAIN)
+    targets = finished(store, documents_target(folder, GENERATED, "package==1.0", ""))
+    gathered = gather_examples(targets, store, Machine(), texts="generated", again=AGAIN)
     assert gathered is not None
     write_examples(tmp_path, gathered)
     assert json.loads((tmp_path / "examples.json").read_text()) == json.loads(json.dumps(gathered))
     for example in gathered["examples"]:
-        assert (example["map"] is not None) == (example["licence"] == "MIT")
+        assert (example["map"] is not None) == (example["source"] == GENERATED)
         if example["map"] is None:
             assert AGAIN in example["why_no_text"]
             assert (example["licence"] or "not recorded") in example["why_no_text"]
-    kept = {e["licence"] for e in gathered["examples"]}
-    assert kept == {"MIT", "GPL-3.0-or-later", ""}, "all cases occur, or this shows nothing"
+    kept = {e["source"] for e in gathered["examples"]}
+    assert kept == {GENERATED, "package==1.0", ""}, "all cases occur, or this shows nothing"
     page = render_examples(tmp_path)
     assert page.count('class="tm-t"') == sum(e["map"] is not None for e in gathered["examples"])
     every = gather_examples(targets, store, Machine(), texts="all", again=AGAIN)
@@ -149,10 +152,10 @@ def test_texts_of_other_licences_stay_at_home(folder: Path, tmp_path: Path) -> N
 
 def test_asking_again_runs_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(folder / "store")
-    targets = finished(store, documents_target(folder, "MIT"))
-    first = gather_examples(targets, store, Machine(), texts="redistributable", again=AGAIN)
+    targets = finished(store, documents_target(folder, GENERATED))
+    first = gather_examples(targets, store, Machine(), texts="generated", again=AGAIN)
     capsys.readouterr()
-    assert gather_examples(targets, store, Machine(), texts="redistributable", again=AGAIN) == first
+    assert gather_examples(targets, store, Machine(), texts="generated", again=AGAIN) == first
     assert "started" not in capsys.readouterr().err
 
 
@@ -162,9 +165,7 @@ def test_traces_have_their_steps(folder: Path) -> None:
     plain = Rendering(template="plain")
     losses = MeasureSteps(model, heads, Masking(), traces, plain, Segmentation(), Scoring(), too_long="skip")
     target = ScoreTraces(losses, traces, METHOD, 0, Aggregation(), ())
-    gathered = gather_examples(
-        finished(store, target), store, Machine(), texts="redistributable", again=AGAIN
-    )
+    gathered = gather_examples(finished(store, target), store, Machine(), texts="generated", again=AGAIN)
     assert gathered is not None and len(gathered["examples"]) == 3
     steps = pq.read_table(store.folder(losses) / "losses.parquet").to_pylist()
     for example in gathered["examples"]:
@@ -181,13 +182,17 @@ def test_traces_have_their_steps(folder: Path) -> None:
 
 
 def test_what_was_not_scored_has_no_examples(folder: Path) -> None:
-    target = documents_target(folder, "ISC")
+    target = documents_target(folder, GENERATED)
     store = Store(folder / "empty")
     assert gather_examples({"arm": target}, store, Machine(), texts="all", again=AGAIN) is None
 
 
-def test_no_licence_that_asks_for_more_is_passed_on() -> None:
-    assert not any(mark in licence for licence in REDISTRIBUTABLE for mark in ("GPL", "SA", "NC", "ND"))
+def test_committed_examples_hold_generated_texts_alone() -> None:
+    found = [json.loads(path.read_text()) for path in RESULTS.rglob("examples.json")]
+    examples = [example for file in found for example in file["examples"]]
+    assert any(example["map"] for example in examples)
+    for example in examples:
+        assert (example["map"] is not None) == example["source"].startswith(f"{reasoning.PACKAGE}==")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "other", "examples": []}'])
