@@ -1,8 +1,8 @@
 """What a corpus is made of: pinned wheels, the pool built from them, and the user's own data."""
 
-import re
 from typing import Literal, Self
 
+import regex
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from airlab.schema.base import Frozen
@@ -70,8 +70,8 @@ class PoolSpec(Frozen):
     def _patterns(cls, sources: tuple[WheelSource, ...]) -> tuple[WheelSource, ...]:
         for source in sources:
             try:
-                re.compile(source.members or "")
-            except re.error as error:
+                regex.compile(source.members or "")
+            except regex.error as error:
                 raise ValueError(f"'{source.members}' is not a regular expression: {error}") from error
         return sources
 

@@ -5,12 +5,13 @@ else: the same spec gives the same bytes on any machine.
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
+
+import regex
 
 from airlab.errors import UserError
 from airlab.schema.text import DOMAINS, PoolSpec, WheelSource
@@ -25,6 +26,9 @@ _PATIENCE = 64
 """After so many documents in a row that do not fit, a part counts as full."""
 _LEAST_SHARE_HELD = 0.1
 """Share of documents offered to the held-out part until it is full, however large the pool may grow."""
+
+_LONGEST_SEARCH_S = 1.0
+"""Of computing that a pattern may take to be found in one name: some take years for thirty letters."""
 
 
 @dataclass
@@ -217,12 +221,8 @@ def _reads(spec: PoolSpec, source: WheelSource, member: str) -> bool:
     A module is read for its docstrings or as code, never both: a docstring would otherwise be in the
     pool twice, or in the pool and held out. Docstrings are scarcer and get two modules in three.
     """
-    rivals = {
-        other.reader
-        for other in spec.sources
-        if other.wheel == source.wheel and re.search(other.members or "", member)
-    }
-    if not re.search(source.members or "", member):
+    rivals = {other.reader for other in spec.sources if other.wheel == source.wheel and _names(other, member)}
+    if not _names(source, member):
         return False
     if source.reader in _SAME_TEXT and rivals >= _SAME_TEXT:
         winner = "docstrings" if _rank(spec.seed, "reader of", source.wheel, member) % 3 else "code"
@@ -231,6 +231,17 @@ def _reads(spec: PoolSpec, source: WheelSource, member: str) -> bool:
 
 
 _SAME_TEXT = {"docstrings", "code"}
+
+
+def _names(source: WheelSource, member: str) -> bool:
+    """Whether the source's pattern is found in the member's name."""
+    try:
+        return regex.search(source.members or "", member, timeout=_LONGEST_SEARCH_S) is not None
+    except TimeoutError as error:
+        raise UserError(
+            f"members='{source.members}' takes more than {_LONGEST_SEARCH_S:g} s to be found in a name "
+            f"of {source.wheel} ({member[:60]}): write a pattern without repetitions inside of repetitions."
+        ) from error
 
 
 def _manifest(

@@ -36,11 +36,11 @@ def _candidates(text: str) -> Iterator[str]:
     for paragraph in re.split(r"\n\s*\n|\n(?=\s*(?:[-*#>]|\d+[.)]))", text):
         if re.match(r"\s{2,}|\s*(?:[-*#>]|\d+[.)])", paragraph):
             continue  # code, list items, headings
-        held = ""
+        held: list[str] = []
         for part in _BORDER.split(re.sub(r"\s+", " ", paragraph).strip()):
-            held = f"{held} {part}" if held else part
-            if _ABBREVIATION.search(held):
+            held.append(part)
+            if _ABBREVIATION.search(part):
                 continue  # the stop was not the end
-            if _WHOLE.fullmatch(held):
-                yield held
-            held = ""
+            if _WHOLE.fullmatch(sentence := " ".join(held)):
+                yield sentence
+            held = []

@@ -10,7 +10,9 @@ MARK = "Answer:"
 _MARKS = re.compile(r"(?i)(?:\bfinal answer is|\bthe answer is|\banswer\s*[:=]|####)[\s:*]*")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?[\d.]+)\s*\}\s*\{\s*(-?[\d.]+)\s*\}")
 _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3}(?:,\d{3})+)(?![\d,])")
-_POWER_OF_TEN = re.compile(r"\s*(?:\\times|\\cdot|×|\*)\s*10\s*\^?\s*(?:\{\s*([-+]?\d+)\s*\}|([-+]?\d+))")
+_POWER_OF_TEN = re.compile(
+    r"(?<!\s)\s*+(?:\\times|\\cdot|×|\*)\s*10\s*\^?\s*(?:\{\s*([-+]?\d+)\s*\}|([-+]?\d+))"
+)
 _UNIT_POWER = re.compile(r"(?<=[A-Za-z])\^?\{?[-+]?\d+\}?")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?:\s*/\s*[-+]?\d+(?:\.\d+)?)?")
 _LONGEST = 60
@@ -46,7 +48,7 @@ def number_in(text: str) -> Number | None:
         return None
     value = _fraction(numbers[0].group())
     before = said[: numbers[0].start()]
-    if value is None or re.search(r"[\w.]$", before):
+    if value is None or re.search(r"[\w.]$", before[-2:]):
         return None
     return Number(value, said[numbers[0].end() :].strip(" .,;:!*\n\t\r"))
 
@@ -101,7 +103,7 @@ def _fraction(text: str) -> Fraction | None:
 
 def _is_exponent(text: str, position: int) -> bool:
     """Whether the digits at a position belong to a number such as 1e-5."""
-    return re.search(r"\d\.?[eE]$", text[:position]) is not None
+    return re.search(r"\d\.?[eE]$", text[max(0, position - 3) : position]) is not None
 
 
 def _words(text: str) -> str:
