@@ -14,6 +14,7 @@ from airlab.cli.outputs import UNIT
 from airlab.errors import UserError
 from airlab.selection.needs import CuratedOrder, Need
 from airlab.selection.units import Columns, Units, not_measured
+from airlab.text.records import contradicts_itself
 
 _COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
     "id": pa.types.is_string,
@@ -67,6 +68,7 @@ def read_scores(path: Path, *, of_steps: bool) -> Scores:
     """
     with _open(path, of_steps=of_steps) as (file, what, made_by):
         table = _read(path, file.read, made_by)
+        _check_whole(path, file, table.num_rows, made_by)
     check_columns(path, table, {**_COLUMNS, **(_OF_STEPS if of_steps else {})}, made_by)
     counts = pc.value_counts(table["id"])
     if len(counts) < table.num_rows:
@@ -92,6 +94,7 @@ def scores_in_parts(path: Path) -> Iterator[ScoresInParts]:
                 check_columns(path, table, _COLUMNS, made_by, first)
                 yield _units(path, table, first)
                 first += table.num_rows
+            _check_whole(path, file, first, made_by)
 
         yield ScoresInParts(parts, what)
 
@@ -113,6 +116,8 @@ def _open(path: Path, *, of_steps: bool) -> Iterator[tuple[pq.ParquetFile, str, 
     if not path.is_file():
         raise UserError(f"scores={path} does not exist; make it with `airlab score{unit} output={path}`.")
     with _read(path, lambda: pq.ParquetFile(path, buffer_size=1 << 20), made_by) as file:
+        if contradicts_itself(file.metadata, path):
+            raise UserError(f"{path} is not a Parquet file; {made_by}.")
         told = (file.schema_arrow.metadata or {}).get(UNIT.encode(), b"document").decode(errors="replace")
         what = f"{told}s"
         if what == "steps" and not of_steps:
@@ -125,6 +130,12 @@ def _open(path: Path, *, of_steps: bool) -> Iterator[tuple[pq.ParquetFile, str, 
         if file.metadata.num_rows == 0:
             raise UserError(f"{path} holds no {what}; nothing can be selected or weighed.")
         yield file, what, made_by
+
+
+def _check_whole(path: Path, file: pq.ParquetFile, rows: int, made_by: str) -> None:
+    """Refuse a file of fewer rows than its footer says: Parquet's reader ends without a word."""
+    if rows != file.metadata.num_rows:
+        raise UserError(f"{path} holds {rows:,} of its {file.metadata.num_rows:,} rows; {made_by}.")
 
 
 def _read(path: Path, read: Callable[[], Any], made_by: str) -> Any:

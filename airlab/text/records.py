@@ -191,6 +191,9 @@ Batch: TypeAlias = pa.RecordBatch | pa.Table | Lost
 Batches = Callable[[list[str]], Iterable[Batch]]
 """Some columns of a table, in small pieces."""
 
+_ROWS_OF_A_BYTE = 1 << 16
+"""More than a table of the same row over and over has, packed."""
+
 
 @contextmanager
 def open_parquet(path: Path) -> Iterator[tuple[pa.Schema, Batches]]:
@@ -202,13 +205,18 @@ def open_parquet(path: Path) -> Iterator[tuple[pa.Schema, Batches]]:
             f"{path} is not a readable Parquet file ({_first_line(error)}): write it again."
         ) from error
     with file:
-        metadata = file.metadata
-        rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-        if sum(rows) != metadata.num_rows or min(rows, default=0) < 0:
+        if contradicts_itself(file.metadata, path):
             raise UserError(
                 f"{path} is not a readable Parquet file (its footer contradicts itself): write it again."
             )
         yield file.schema_arrow, lambda names: _row_groups(file, names)
+
+
+def contradicts_itself(footer: pq.FileMetaData, path: Path) -> bool:
+    """Whether a footer has other numbers of rows than its groups, or more than the file can hold."""
+    rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+    most = _ROWS_OF_A_BYTE * path.stat().st_size
+    return sum(rows) != footer.num_rows or min(rows, default=0) < 0 or footer.num_rows > most
 
 
 def _row_groups(file: pq.ParquetFile, names: list[str]) -> Iterator[Batch]:
