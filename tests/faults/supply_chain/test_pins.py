@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from email.message import Message
 from pathlib import Path
 from types import ModuleType
 
@@ -53,20 +54,46 @@ def test_the_lock_names_no_place() -> None:
 
 
 def rows_of(page: str) -> dict[str, tuple[str, str]]:
+    """Name → version and licence, as the page shows them."""
     cells = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
-    return {name: (version, licence) for name, version, licence in cells if name not in ("name", "---")}
+    rows = ((name, version, licence.replace("\\|", "|")) for name, version, licence in cells)
+    return {name: (version, licence) for name, version, licence in rows if name != "name"}
+
+
+def contradicted(page: str) -> list[str]:
+    """Packages that are installed as pinned, and say another licence than the page."""
+    shown = rows_of(page)
+    return [name for name, _, says in LICENCES.packages() if says is not None and shown[name][1] != says]
 
 
 def test_every_package_and_text_has_its_licence_on_the_page() -> None:
     shown = rows_of(LICENCES.PAGE.read_text())
     packages, texts = list(LICENCES.packages()), list(LICENCES.texts())
-    assert set(shown) == {name for name, _, _ in (*packages, *texts)}
-    for name, version, licence in (*packages, *texts):
-        assert shown[name][0] == version
-        # A package that is not installed here, or in another version, tells nothing.
-        assert shown[name][1].replace("\\|", "|") == licence or licence == LICENCES.UNKNOWN
+    assert {name: version for name, (version, _) in shown.items()} == {
+        name: version for name, version, _ in (*packages, *texts)
+    }
+    assert contradicted(LICENCES.PAGE.read_text()) == []
+    assert [name for name, _, _ in packages if shown[name][1] == LICENCES.UNKNOWN] == []
+    assert {name: shown[name][1] for name, _, _ in texts} == {name: licence for name, _, licence in texts}
     assert len(texts) > 10 and len(packages) > 90
     count("supply chain", "licences of packages, texts and models on one page", inputs=len(shown))
+
+
+@pytest.mark.parametrize("name", ["numpy", "transformers", "torch", "hydra-core"])
+def test_another_licence_than_the_installed_package_says_is_noticed(name: str) -> None:
+    page = LICENCES.PAGE.read_text()
+    version, licence = rows_of(page)[name]
+    if {known: says for known, _, says in LICENCES.packages()}[name] is None:
+        pytest.skip(f"{name} is not installed as pinned")
+    row = f"| {name} | {version} | {licence} |"
+    assert row in page
+    assert contradicted(page.replace(row, f"| {name} | {version} | Proprietary |")) == [name]
+
+
+def test_the_page_is_not_written_where_a_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LICENCES, "pinned", lambda: {"numpy": "0.0.1"})
+    with pytest.raises(LookupError, match=r"not installed as pinned in constraints\.txt: numpy"):
+        LICENCES.page()
 
 
 @pytest.mark.parametrize(
@@ -79,8 +106,6 @@ def test_every_package_and_text_has_its_licence_on_the_page() -> None:
     ],
 )
 def test_a_licence_that_nobody_states_is_unknown(fields: dict[str, str], told: str) -> None:
-    from email.message import Message
-
     message = Message()
     for name, value in fields.items():
         message[name] = value
