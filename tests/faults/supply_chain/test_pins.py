@@ -3,10 +3,12 @@
 import importlib.util
 import re
 from email.message import Message
+from importlib.metadata import requires
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.faults.ledger import count
 
@@ -47,6 +49,25 @@ def test_every_tested_version_is_locked_with_hashes_and_nothing_else() -> None:
     }
     assert min(hashes for _, hashes in lock.values()) >= 1
     count("supply chain", "packages pinned by version and sha-256", inputs=len(lock))
+
+
+def test_no_pin_is_refused_by_a_package_that_is_installed() -> None:
+    pins = {normal(name): version for name, version in LICENCES.pinned().items()}
+    asked = [
+        (name, requirement)
+        for name, _, says in LICENCES.packages()
+        if says is not None
+        for requirement in map(Requirement, requires(name) or ())
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if normal(requirement.name) in pins
+    ]
+    assert len(asked) > 50
+    refused = [
+        f"{name} wants {requirement}"
+        for name, requirement in asked
+        if not requirement.specifier.contains(pins[normal(requirement.name)], prereleases=True)
+    ]
+    assert refused == []
 
 
 def test_the_lock_names_no_place() -> None:
