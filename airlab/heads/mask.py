@@ -13,6 +13,9 @@ from airlab.models.attention import MaskMode
 from airlab.models.geometry import Geometry
 from airlab.models.packed import Reference
 
+_BEYOND = 1 << 31
+"""Of layers and heads: what no message should have to spell."""
+
 
 @dataclass(frozen=True)
 class HeadMask:
@@ -77,7 +80,8 @@ def read_mask(path: Path, share: float, mode: MaskMode) -> HeadMask:
         return top_heads(read_ranking(path), share, mode)
     pairs = data if isinstance(data, list) else None
     if not pairs or not all(
-        isinstance(p, list) and len(p) == 2 and all(type(i) is int for i in p) for p in pairs
+        isinstance(p, list) and len(p) == 2 and all(type(i) is int and abs(i) < _BEYOND for i in p)
+        for p in pairs
     ):
         raise UserError(
             f"{path} is neither a ranking made by `airlab heads` nor a JSON list of [layer, head] pairs."

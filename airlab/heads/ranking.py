@@ -1,15 +1,17 @@
 """HeadRanking: every head with its retrieval score, best first, and whether the order can be trusted."""
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 from scipy.stats import spearmanr
 
-from airlab.errors import UserError
+from airlab.errors import UserError, first_line
 from airlab.heads.results import ProbeResult, counted_results, head_scores
 from airlab.models.geometry import Geometry
 
@@ -127,18 +129,38 @@ def write_ranking(path: Path, ranking: HeadRanking) -> None:
 
 
 def read_ranking(path: Path) -> HeadRanking:
-    """Read a ranking back.
+    """Read a ranking back. It may say more, such as what it was made from.
 
     Raises:
-        UserError: not a ranking.
+        UserError: not a ranking of all heads of a model, best first.
     """
+    made_by = "make one with `airlab heads`."
     try:
-        data = json.loads(path.read_text())
-        if data.pop("format") != FORMAT:
+        text = path.read_text()
+        if json.loads(text)["format"] != FORMAT:
             raise KeyError("format")
-        heads = tuple(RankedHead(**h) for h in data.pop("heads"))
-        # An exported ranking also says what it was made from.
-        known = {f.name for f in fields(HeadRanking)} & data.keys()
-        return HeadRanking(heads=heads, **{name: data[name] for name in known})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a head ranking ({error}); make one with `airlab heads`.") from None
+        ranking = _RANKING.validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path} is not a head ranking ({where}: {first['msg']}); {made_by}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not a head ranking ({first_line(error)}); {made_by}") from None
+    if not _complete(ranking):
+        raise UserError(
+            f"{path} does not rank each head of its layers once, best first, by scores from 1 to 0; {made_by}"
+        )
+    return ranking
+
+
+_RANKING = TypeAdapter(HeadRanking)
+
+
+def _complete(ranking: HeadRanking) -> bool:
+    """Whether every head is there once, best first."""
+    shape = ranking.layers, ranking.heads_per_layer
+    if min(shape) < 1 or len(ranking.heads) != shape[0] * shape[1]:
+        return False
+    heads = {(h.layer, h.head) for h in ranking.heads if 0 <= h.layer < shape[0] and 0 <= h.head < shape[1]}
+    scores = [1.0, *(h.retrieval_score for h in ranking.heads), 0.0]
+    return len(heads) == len(ranking.heads) and all(a >= b for a, b in itertools.pairwise(scores))
