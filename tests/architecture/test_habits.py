@@ -63,6 +63,31 @@ def evaluates_text(tree: ast.AST) -> Finding:
             yield node.lineno  # type: ignore[attr-defined]
 
 
+SAFE_YAML = {"SafeLoader", "CSafeLoader", "yaml.SafeLoader", "yaml.CSafeLoader"}
+
+
+def trusts_strangers(tree: ast.AST) -> Finding:
+    """YAML that makes objects, a shell that reads words, code of a model's, HTML that is not escaped."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = called(node)
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        loader = given.get("Loader", ast.unparse(node.args[1]) if len(node.args) > 1 else None)
+        if (
+            (name in ("yaml.load", "yaml.load_all") and loader not in SAFE_YAML)
+            or re.fullmatch(r"yaml\.(unsafe|full)_load(_all)?", name)
+            or given.get("shell", "False") != "False"
+            or name in ("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput")
+            or given.get("trust_remote_code", "False") != "False"
+            or (
+                (name in ("Environment", "jinja2.Environment", "Template", "jinja2.Template"))
+                and given.get("autoescape") != "True"
+            )
+        ):
+            yield node.lineno
+
+
 def prints_the_unknown(tree: ast.AST) -> Finding:
     """`default=str` and its like, which give an identity to what has none."""
     for node in ast.walk(tree):
@@ -102,7 +127,7 @@ def found(rule: Callable[[ast.AST], Finding], paths: list[Path]) -> list[str]:
     return [f"{name_of(p)}:{line}" for p in paths for line in rule(ast.parse(p.read_text()))]
 
 
-RULES = [pickles, evaluates_text, prints_the_unknown, swallows]
+RULES = [pickles, evaluates_text, trusts_strangers, prints_the_unknown, swallows]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -128,6 +153,15 @@ def test_the_environment_is_set_only_where_a_process_begins() -> None:
         (pickles, "np.load(path, allow_pickle=True)"),
         (evaluates_text, "eval(text)"),
         (evaluates_text, "x = hash(y)"),
+        (trusts_strangers, "yaml.load(text)"),
+        (trusts_strangers, "yaml.load(text, Loader=yaml.UnsafeLoader)"),
+        (trusts_strangers, "yaml.unsafe_load(text)"),
+        (trusts_strangers, "subprocess.run(f'ls {x}', shell=True)"),
+        (trusts_strangers, "os.system('ls')"),
+        (trusts_strangers, "Model.from_pretrained(x, trust_remote_code=True)"),
+        (trusts_strangers, "Model.from_pretrained(x, trust_remote_code=trusted)"),
+        (trusts_strangers, "jinja2.Environment(loader=x)"),
+        (trusts_strangers, "Environment(autoescape=False)"),
         (prints_the_unknown, "json.dumps(x, default=str)"),
         (swallows, "try:\n  f()\nexcept:\n  pass"),
         (swallows, "try:\n  f()\nexcept Exception:\n  x = None"),
@@ -147,6 +181,9 @@ def test_each_rule_sees_what_it_forbids(rule: Callable[[ast.AST], Finding], code
     [
         (pickles, "torch.load(path, weights_only=True)\nnp.load(path)"),
         (evaluates_text, "model.eval()"),
+        (trusts_strangers, "yaml.safe_load(text)\nyaml.load(text, Loader=yaml.CSafeLoader)"),
+        (trusts_strangers, "subprocess.run(['ls', x])\nload(x, trust_remote_code=False)"),
+        (trusts_strangers, "Environment(loader=x, autoescape=True)"),
         (swallows, "try:\n  f()\nexcept OSError:\n  x = None"),
         (swallows, "try:\n  f()\nexcept Exception as error:\n  raise UserError('x') from error"),
         (sets_environment, "x = os.environ['A']\ny = os.environ | {'A': '1'}\nos.environ.get('A')"),
