@@ -23,6 +23,7 @@ from airlab.planning.memory import gibibytes
 from airlab.planning.rates import read_measured
 from airlab.planning.scaling import fits
 from airlab.progress import duration
+from airlab.reporting.formats import markup
 from airlab.reporting.pages import Page, Section, print_page
 from airlab.schema.base import Frozen
 from airlab.schema.machine import Machine
@@ -31,6 +32,7 @@ from airlab.stages.pretrain import Pretrain
 from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 from airlab.store.stage import Stage
+from airlab.terminal import visible
 
 RATES = "scoring-h100.json"
 
@@ -77,7 +79,7 @@ def print_script(config: Mapping[str, Any], name: str, script: str) -> None:
         print(f"\n{script}")
     else:
         path = write_script(Path(config["scripts"]), name.replace("/", "-"), script)
-        print(f"written to {path}; submit it with sbatch")
+        print(visible(f"written to {path}; submit it with sbatch"))
 
 
 def job_name(bound: Any) -> str:
@@ -109,7 +111,9 @@ def show(config: Mapping[str, Any]) -> tuple[Any, RunCommand]:
     table.add_column("expected", justify="right")
     for row, stage in zip(rows, stages.order, strict=True):
         status = "run" if row.needed else row.status
-        table.add_row(row.stage, row.slug, row.fingerprint, status, _seconds(needed, fingerprint(stage)))
+        table.add_row(
+            row.stage, markup(row.slug), row.fingerprint, status, _seconds(needed, fingerprint(stage))
+        )
     Console().print(table)
     if command.machine.device == "cuda":
         if missing:
@@ -121,7 +125,7 @@ def show(config: Mapping[str, Any]) -> tuple[Any, RunCommand]:
         raise UserError("hours are planned for GPUs; choose a machine that has some, machine=gpu1, say.")
     if needed:
         for line in told([(stage.name, needed[fingerprint(stage)]) for stage in missing], known):
-            print(line)
+            print(visible(line))
     print(f"{len(rows)} stages, {len(needed)} to run, {len(rows) - len(needed)} not")
     return bound, command
 

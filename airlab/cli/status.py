@@ -32,6 +32,7 @@ from airlab.store.inventory import Artifact, Inventory, Unfinished, take_invento
 from airlab.store.plan import Plan
 from airlab.store.record import Record
 from airlab.store.stage import Stage
+from airlab.terminal import visible
 
 _DIGITS = 12
 _NUMBERS = ("there", "asked for", "stale", "orphaned", "damaged", "unfinished", "missing", "size", "spent")
@@ -49,7 +50,7 @@ def sweep(verb: str, jobs: Sequence[Composed]) -> None:
     """Show what is there of each job's experiment."""
     told = varying(jobs)
     for job in jobs:
-        print(f"job {job.number} ({told[job.number]})")
+        print(visible(f"job {job.number} ({told[job.number]})"))
         _one(job.config)
 
 
@@ -259,13 +260,14 @@ def _show(sections: Sequence[Section], foot: Sequence[str]) -> None:
         else:
             for row in section.rows:
                 cells = zip(section.headers, row, strict=True)
-                print(f"{section.title}: " + ", ".join(f"{header} {cell}" for header, cell in cells))
+                told = ", ".join(f"{header} {cell}" for header, cell in cells)
+                print(visible(f"{section.title}: {told}"))
     for line in foot:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(section: Section) -> RichTable:
-    shown = RichTable(title=section.title, title_justify="left")
+    shown = RichTable(title=markup(section.title), title_justify="left")
     for header in section.headers:
         is_number = header in _NUMBERS
         shown.add_column(markup(header), justify="right" if is_number else "left", no_wrap=is_number)

@@ -30,6 +30,7 @@ from airlab.reporting.sweep import SweepJob, sweep_page
 from airlab.reporting.tables import IncompleteTable, Table
 from airlab.schema.machine import Machine
 from airlab.store.store import Store
+from airlab.terminal import visible
 
 _HYDRAS_OWN = "multirun.yaml"
 _ABOUT_FILES = ("folder", "results", "partial")
@@ -103,7 +104,7 @@ def plan(verb: str, jobs: Sequence[Composed]) -> None:
     """Print the stages of every job, and the script of a job array where there is Slurm."""
     opened = _opened(jobs)
     for job in opened:
-        print(job.title)
+        print(visible(job.title))
         show(job.composed.config)
     first = opened[0]
     if has_scripts(first.composed.config, first.machine):
@@ -113,7 +114,8 @@ def plan(verb: str, jobs: Sequence[Composed]) -> None:
         name = job_name(first.bound)
         print_script(first.composed.config, first.bound.name, array_script(name, first.machine, scripts))
         folder = first.composed.sweep
-        print(f"then `airlab table -m` with the same overrides and folder={folder} writes the table over all")
+        told = f"then `airlab table -m` with the same overrides and folder={folder} writes the table over all"
+        print(visible(told))
 
 
 def _on_its_own(job: "_Opened") -> list[str]:
@@ -231,7 +233,7 @@ def _aggregate(opened: Sequence[_Opened]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_page(folder, page)
     print_page(page)
-    print(f"written to {folder}")
+    print(visible(f"written to {folder}"))
 
 
 def _table(job: _Opened, store: Store, partial: bool) -> tuple[Table | None, bool]:

@@ -13,6 +13,7 @@ from airlab.cli.overrides import explain
 from airlab.cli.published import published
 from airlab.errors import UserError
 from airlab.schema.base import Frozen
+from airlab.terminal import visible
 
 
 class VerifyCommand(Frozen):
@@ -42,7 +43,7 @@ def run(config: Mapping[str, Any]) -> None:
         differ = differences(lock.cells, name, scale)
         stale += bool(differ)
         told = "current" if not differ else f"out of date in {len(differ)} cells, first {differ[0]}"
-        print(f"{name} at scale {scale}: {told}")
+        print(visible(f"{name} at scale {scale}: {told}"))
     if stale:
         raise UserError(
             f"{stale} of {len(tables)} tables no longer follow from the configurations; run them again."

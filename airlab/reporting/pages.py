@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from airlab.reporting.formats import escape, grid, markup, plain
+from airlab.terminal import visible
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def render_csv(page: Page) -> str:
 def print_page(page: Page, console: Console | None = None) -> None:
     """Print the page to the terminal."""
     console = console or Console()
-    console.print(page.title, markup=False, highlight=False)
+    console.print(visible(page.title), markup=False, highlight=False)
     for section in page.sections:
         shown = RichTable(title=markup(section.title), title_justify="left")
         for number, header in enumerate(section.headers):
@@ -76,7 +77,7 @@ def print_page(page: Page, console: Console | None = None) -> None:
             shown.add_row(*(markup(text.replace(" [", "\n[", 1)) for text in row))
         console.print(shown)
     for line in page.foot:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def numbers(*values: float | int | None) -> Iterable[str]:

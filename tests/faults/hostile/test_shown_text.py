@@ -2,6 +2,9 @@
 
 import csv
 import io
+import re
+import shutil
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -12,11 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from airlab.cli.status import _show
 from airlab.progress import announce
 from airlab.reporting.formats import markup, plain
+from airlab.reporting.pages import Page, Section, print_page
 from airlab.terminal import visible
 from tests.faults.ledger import count
 from tests.unit.cli.conftest import Airlab
+
+REPOSITORY = Path(__file__).parents[3]
 
 HOSTILE = {
     "a colour": "\x1b[31mred",
@@ -52,6 +59,31 @@ def test_a_file_s_name_is_shown_and_not_obeyed(airlab: Airlab, case: str) -> Non
     answer = airlab("select", f"scores={name}", "output=out.parquet")
     assert answer.code == 2 and harmless(answer.err)
     assert not Path("out.parquet").exists()
+    count("hostile", "names with commands for a terminal: shown, not obeyed", inputs=1)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_names_in_a_store_and_a_page_are_shown_and_not_obeyed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    name = "".join(HOSTILE.values()).replace("\n", "")
+    monkeypatch.setattr(Console, "is_terminal", terminal)
+    _show([Section(name, ("stage", name), ((name, name),))], [name])
+    console = Console(file=sys.stdout, force_terminal=False, width=400)
+    print_page(Page("x", name, (Section(name, ("stage",), ((name,),)),), (name,), (), ()), console)
+    # Only rich's own colours may be there: a name's are spelt.
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert harmless(out) and "u202egpj" in out
+    count("hostile", "names with commands for a terminal: shown, not obeyed", inputs=1)
+
+
+def test_verify_shows_names_and_obeys_none(airlab: Airlab) -> None:
+    name = HOSTILE[next(iter(HOSTILE))].replace("/", "-").replace("\n", "")
+    folder = Path("results", name, "main", "laptop")
+    folder.mkdir(parents=True)
+    shutil.copy(REPOSITORY / "results/attention_influence/main/laptop/lock.json", folder)
+    answer = airlab("verify", "results=results")
+    assert harmless(answer.out + answer.err)
     count("hostile", "names with commands for a terminal: shown, not obeyed", inputs=1)
 
 
