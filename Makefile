@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export AIRLAB_STORE ?= $(CURDIR)/.airlab
 export AIRLAB_CACHE ?= $(AIRLAB_STORE)/cache
 
-.PHONY: reproduce test test-faults setup check smoke plan tables verify report docs bench clean
+.PHONY: reproduce test test-faults setup check smoke plan tables verify report docs audit bench clean
 
 # EXPERIMENT=controls, ablations, heads, masking_check, selector_size, evidence, air: what else is published
 reproduce: setup  ## run the experiment and print its table
@@ -23,10 +23,11 @@ test-faults: setup  ## everything that can go wrong, on purpose; writes docs/fau
 
 setup: $(VENV)/installed  ## a virtual environment with the tested versions
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
 		|| { echo "airlab needs Python 3.11 to 3.13; run make with PYTHON=python3.11, say" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,eval,offline,slurm,datatrove,track,dev]'
 	touch $@
 
@@ -53,6 +54,18 @@ report: setup  ## docs/report.html, the page of all committed tables; and what t
 docs: setup  ## docs/CONFIGURATION.md from the schemas, the README's tables from the results
 	$(BIN)/python docs/configuration.py
 	$(BIN)/python docs/readme.py
+
+audit:  ## known vulnerabilities of the tested versions, as a database tells them
+	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && $(PYTHON) -m venv "$$place" || exit 2; \
+	"$$place/bin/python" -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 2> "$$place/told" \
+		|| { echo "No audit was made: pip-audit cannot be installed ($$(tail -n 1 "$$place/told"))." >&2; exit 2; }; \
+	"$$place/bin/pip-audit" --strict --progress-spinner off --disable-pip --no-deps -r constraints.txt \
+		-o "$$place/found" 2> "$$place/told"; code=$$?; \
+	if [ $$code -ne 0 ] && [ ! -s "$$place/found" ]; then \
+		echo "No audit was made: no database of vulnerabilities answers for every package" \
+			"($$(tail -n 1 "$$place/told"))." >&2; exit 2; \
+	fi; \
+	tail -n 1 "$$place/told"; [ $$code -eq 0 ] || cat "$$place/found"; exit $$code
 
 bench: setup  ## the scoring pass against ordinary transformers
 	$(BIN)/python benchmarks/scoring.py
