@@ -286,7 +286,8 @@ def test_what_is_sampled_is_what_the_harness_tells(
     """The way of a request from the stage to the harness and back, but for the process and the hub."""
     monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda: manager)
     monkeypatch.setattr("airlab.evaluation.hub.require_hub", lambda *_: None)
-    monkeypatch.setattr(client, "worker", lambda *, offline: SimpleNamespace(ask=worker._answer))
+    answers = SimpleNamespace(ask=lambda request: worker._answer(request, lambda _: None))
+    monkeypatch.setattr(client, "worker", lambda *, offline: answers)
     store, stage = Store(tmp_path / "store"), SampleBenchmark("sums")
     Plan(store, [stage]).run(Machine())
     assert read_target(store.folder(stage))["text"].tolist() == benchmark_texts("sums", manager)[0]

@@ -78,7 +78,7 @@ def test_the_readmes_selector_works_as_shown(surprise: SelectorBase) -> None:
 
 def test_the_two_files_and_the_command_are_all_it_takes(tmp_path: Path) -> None:
     """In a copy of the checkout, with the files written where they say; planned instead of run."""
-    for folder in ("airlab", "experiments", "configs"):
+    for folder in ("airlab", "experiments", "configs", "benchmarks/results"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for printed in (CODE, CONFIG):
         (tmp_path / place(printed)).write_text(printed)
