@@ -24,11 +24,12 @@ from airlab.cli.plan import setting
 from airlab.cli.published import published
 from airlab.errors import UserError
 from airlab.reporting.figures import Figure, draw_all, save
+from airlab.reporting.html import without_controls
 from airlab.reporting.lock import LOCK
 from airlab.reporting.page.claims import claims
 from airlab.reporting.page.question import Question, question
 from airlab.reporting.page.read import Published, read_published
-from airlab.reporting.page.render import GENERATOR, assemble, render, visible
+from airlab.reporting.page.render import GENERATOR, assemble, render
 from airlab.reporting.token_maps import EXAMPLES
 from airlab.schema.base import Frozen
 from airlab.store.durable import written
@@ -173,14 +174,14 @@ def _print_findings(found: Sequence[Published]) -> None:
     """What was found, experiment by experiment, and what it was made on."""
     console = Console(markup=False, highlight=False, soft_wrap=True)
     for read in found:
-        console.print(visible(f"{read.experiment}, scale {read.scale}"), style="bold")
+        console.print(without_controls(f"{read.experiment}, scale {read.scale}"), style="bold")
         for page in read.pages:
-            console.print(visible(f"  {page.title}"))
+            console.print(without_controls(f"  {page.title}"))
         for claim in claims(read):
-            console.print(visible(f"  - {claim.text}"))
+            console.print(without_controls(f"  - {claim.text}"))
         for machine in read.lock.machines:
             where = ", ".join([*machine["gpus"], f"{machine['cpu']} with {machine['cores']} cores"])
-            console.print(visible(f"  {machine['stages']} stages on {where}"))
+            console.print(without_controls(f"  {machine['stages']} stages on {where}"))
         commit = (read.lock.provenance.get("git") or {}).get("commit", "unknown")[:12]
         minutes = sum(read.lock.wall_s.values()) / 60
-        console.print(visible(f"  {minutes:.1f} minutes of stages; commit {commit}"), end="\n\n")
+        console.print(without_controls(f"  {minutes:.1f} minutes of stages; commit {commit}"), end="\n\n")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from airlab.errors import UserError
+from airlab.reporting.html import without_controls
 
 STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
@@ -188,7 +189,7 @@ def _text(shown: TokenMap) -> str:
         named = " ".join(filter(None, classes))
         attribute = f' class="{named}"' if named else ""
         numbers = f"{_short(base)} {_short(reference)} {','.join(places)}"
-        pieces.append(f'<span{attribute} data-v="{numbers}">{_escaped(mark)}</span>')
+        pieces.append(f'<span{attribute} data-v="{numbers}">{escape(without_controls(mark))}</span>')
     return "".join([*pieces, *["</span>"] * (opened is not None)])
 
 
@@ -219,17 +220,6 @@ def _shade(nats: float) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.3f}".rstrip("0").rstrip(".")
-
-
-_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {
-    0x7F: 0x2421,
-    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
-}
-"""Control characters as signs that can be seen: HTML holds some not at all, and turns others into others."""
-
-
-def _escaped(text: str) -> str:
-    return escape(text.translate(_CONTROLS))
 
 
 def _steps(shown: TokenMap) -> str:

@@ -1,12 +1,11 @@
 """Token maps as a page of their own: one file, no network, and no script but ours."""
 
-import base64
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from airlab.reporting.html import content_policy
 from airlab.reporting.token_maps import LEGEND, SCRIPT, STYLE, TokenMap, render_map
 
 _IDENTITY = re.compile(r'<meta name="airlab_identity" content="([0-9a-f]{64})">')
@@ -21,15 +20,10 @@ def render_page(maps: Sequence[TokenMap], facts: Mapping[str, str], identity: st
         facts: what the maps were made with, in words.
         identity: 64 hex digits; the page says them, so that it is known again.
     """
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{content_policy(SCRIPT)}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f'<meta name="airlab_identity" content="{identity}">'

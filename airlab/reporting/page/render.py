@@ -1,8 +1,6 @@
 """From sections to one HTML file: no network, one script whose hash the page's own policy names."""
 
-import base64
 import functools
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +11,7 @@ from markupsafe import Markup, escape
 
 from airlab.reporting.figures import STYLE as FIGURES_STYLE
 from airlab.reporting.figures import Figure
+from airlab.reporting.html import content_policy, without_controls
 from airlab.reporting.page.question import Question
 from airlab.reporting.page.read import Published
 from airlab.reporting.page.section import Section, section
@@ -27,21 +26,11 @@ _HERE = Path(__file__).parent
 _NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?: ?%)?(?: \[[^\]]*\])?")
 _MINUS = re.compile(r"(?<![\w.-])-(?=\d)")
 _P_VALUE = re.compile(r"(?<=\bp) (?=[=<] )|(?<=\bp [=<]) ")
-_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {
-    0x7F: 0x2421,
-    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
-}
-"""Control characters as signs that can be seen: no HTML may hold them, and no terminal should obey them."""
-
-
-def visible(text: str) -> str:
-    """Text without anything that a terminal or a parser would act on."""
-    return text.translate(_CONTROLS)
 
 
 def shown(text: str) -> str:
     """Text as it is read: with minus signs, p-values in one piece, and no control characters."""
-    return _P_VALUE.sub("\u00a0", _MINUS.sub("−", visible(text)))
+    return _P_VALUE.sub("\u00a0", _MINUS.sub("−", without_controls(text)))
 
 
 def linked(text: str, href: str) -> Markup:
@@ -75,7 +64,6 @@ def render(sections: Sequence[Section], title: str) -> str:
     maps = any(section.examples for section in sections)
     if maps:
         script, style = script + MAPS_SCRIPT, style + MAPS_STYLE
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # Safe: files of this package, and nothing else.
     page = _environment().get_template("page.html.j2")
     return page.render(
@@ -84,7 +72,7 @@ def render(sections: Sequence[Section], title: str) -> str:
         generator=Markup(GENERATOR),
         style=Markup(FIGURES_STYLE + style),
         script=Markup(script),
-        script_hash=digest,
+        policy=Markup(content_policy(script)),
         legend=Markup(LEGEND) if maps else "",
     )
 
