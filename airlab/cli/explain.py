@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from airlab.cli.bind import bind
 from airlab.cli.outputs import already_there, check_output, open_store, write_output
-from airlab.cli.score import ScoreCommand, check_settings, import_stage, trace_stage
+from airlab.cli.score import ScoreCommand, check_settings, heads_file, import_stage, trace_stage
 from airlab.errors import UserError
 from airlab.reporting.token_maps import TokenMap, signed
 from airlab.reporting.token_page import render_page
@@ -44,9 +44,7 @@ def run(config: Mapping[str, Any]) -> None:
     command = bind(ExplainCommand, config)
     output = Path(command.output)
     check_output(output, ".html")
-    heads = Path(command.heads)
-    if not heads.is_file():
-        raise UserError(f"heads={heads} does not exist; make it with `airlab heads output={heads}`.")
+    heads = heads_file(command)
     check_settings(command)
     store = open_store()
     units = _units(command)

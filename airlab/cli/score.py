@@ -103,14 +103,20 @@ def run(config: Mapping[str, Any]) -> None:
     command = bind(ScoreCommand, config)
     output = Path(command.output)
     check_output(output, ".parquet")
-    heads = Path(command.heads)
-    if not heads.is_file():
-        raise UserError(f"heads={heads} does not exist; make it with `airlab heads output={heads}`.")
+    heads = heads_file(command)
     check_settings(command)
     if command.unit == "document":
         _score_documents(command, heads, output)
     else:
         _score_traces(command, heads, output)
+
+
+def heads_file(command: ScoreCommand) -> Path:
+    """The file of heads. `UserError` if there is none."""
+    heads = Path(command.heads)
+    if not heads.is_file():
+        raise UserError(f"heads={heads} does not exist; make it with `airlab heads output={heads}`.")
+    return heads
 
 
 def check_settings(command: ScoreCommand) -> None:

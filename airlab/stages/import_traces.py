@@ -57,12 +57,13 @@ class ImportTraces(Stage):
 
     def _import(self, work: Workdir, quarantine: "Quarantine | None") -> None:
         from airlab.text.documents import SKIPPED_SCHEMA, TableWriter
+        from airlab.text.readers import hub_records
         from airlab.text.records import Format
-        from airlab.text.trace_readers import import_traces, read_hub_records, read_trace_records
+        from airlab.text.trace_readers import import_traces, read_trace_records
         from airlab.text.traces import SCHEMA
 
         if self.hub is not None:
-            source, records = f"{self.hub.name}@{self.hub.revision}", read_hub_records(self.hub)
+            source, records = f"{self.hub.name}@{self.hub.revision}", hub_records(self.hub, "trace")
         elif self.files is not None and self.format is not None:
             source = f"sha256:{self.files.sha256[:16]}"
             records = read_trace_records(self.files.path, cast(Format, self.format), self.columns)

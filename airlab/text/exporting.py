@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -83,13 +84,7 @@ def write_dataset(folder: Path, schema: pa.Schema, records: Iterable[Record]) ->
     data.save_to_disk(str(folder), max_shard_size=_SHARD)
     del data
     rows.unlink()
-    _remove(cache)
-
-
-def _remove(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    folder.rmdir()
+    shutil.rmtree(cache)
 
 
 def schema_with(schema: pa.Schema, score_column: str) -> pa.Schema:

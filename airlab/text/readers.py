@@ -107,6 +107,17 @@ def hub_stream(hub: HubDataset) -> Iterator[tuple[Iterable[dict[str, Any]], str]
         ) from error
 
 
+def hub_records(hub: HubDataset, unit: str) -> Iterator[Read]:
+    """The same records one by one, each with its place.
+
+    Args:
+        unit: what a record is in words, such as `trace`.
+    """
+    with hub_stream(hub) as (stream, where):
+        for number, record in enumerate(itertools.islice(stream, hub.max_documents)):
+            yield Place(where, unit=unit, number=number), record
+
+
 def read_records(
     records: Iterable[dict[str, Any]], columns: Columns, where: str, sieve: Sieve = _REFUSE
 ) -> Iterator[Row]:

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from airlab.errors import UserError
-from airlab.schema.text import Columns, HubDataset
+from airlab.schema.text import Columns
 from airlab.schema.traces import Layout, TraceColumns
 from airlab.text.documents import Skipped, TableWriter
 from airlab.text.quarantine import Broken, Place, Quarantine, Refuse
-from airlab.text.readers import DOMAIN_NAMES, ID_NAMES, ChosenColumns, hub_stream, row_maker
+from airlab.text.readers import DOMAIN_NAMES, ID_NAMES, ChosenColumns, row_maker
 from airlab.text.records import (
     Batches,
     Format,
@@ -110,13 +110,6 @@ def read_trace_records(path: Path, kind: Format, columns: TraceColumns) -> Itera
     if kind == "saved data set":
         return _saved(path, columns)
     return _file(Place(str(path)), kind, columns)
-
-
-def read_hub_records(hub: HubDataset) -> Iterator[Read]:
-    """The records of one split of a hub data set at its pinned commit, streamed."""
-    with hub_stream(hub) as (stream, where):
-        for number, record in enumerate(itertools.islice(stream, hub.max_documents)):
-            yield Place(where, unit="trace", number=number), record
 
 
 def import_traces(

@@ -15,7 +15,7 @@ import pyarrow as pa
 from airlab.errors import UserError
 from airlab.schema.text import HubDataset
 from airlab.text.quarantine import Broken, Place
-from airlab.text.readers import ID_NAMES, TEXT_NAMES, hub_stream
+from airlab.text.readers import ID_NAMES, TEXT_NAMES, hub_records
 from airlab.text.records import (
     Format,
     Read,
@@ -62,13 +62,7 @@ def open_whole(path: Path) -> Whole:
 
 def open_hub(hub: HubDataset) -> Whole:
     """One split of a hub data set at its pinned commit, streamed each time."""
-
-    def read() -> Iterator[Read]:
-        with hub_stream(hub) as (stream, where):
-            for number, record in enumerate(itertools.islice(stream, hub.max_documents)):
-                yield Place(where, unit="document", number=number), record
-
-    return Whole(f"{hub.name} at {hub.revision}", None, read)
+    return Whole(f"{hub.name} at {hub.revision}", None, lambda: hub_records(hub, "document"))
 
 
 def _schema(path: Path, kind: Format) -> pa.Schema | None:
