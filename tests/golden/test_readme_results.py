@@ -1,16 +1,13 @@
 """What the README says about a committed table is what the table says."""
 
 import csv
-import importlib.util
 import re
 from pathlib import Path
 
+from tests.docs_scripts import load
+
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "docs" / "readme.py"
-_spec = importlib.util.spec_from_file_location("readme", SCRIPT)
-assert _spec is not None and _spec.loader is not None
-writer = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(writer)
+writer = load("readme")
 
 
 def test_the_readmes_tables_are_the_committed_results() -> None:

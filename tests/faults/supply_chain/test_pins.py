@@ -1,15 +1,14 @@
 """What is installed is pinned by version and hash, and the licences of all of it stand on one page."""
 
-import importlib.util
 import re
 from email.message import Message
 from importlib.metadata import requires
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 
+from tests.docs_scripts import load
 from tests.faults.ledger import count
 
 ROOT = Path(__file__).parents[3]
@@ -17,15 +16,7 @@ WITHOUT_HASHES = {"torch", "triton"}
 """Built for each machine: the file for a CPU is another one than that for a GPU."""
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("licences", ROOT / "docs" / "licences.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-LICENCES = load()
+LICENCES = load("licences")
 
 
 def normal(name: str) -> str:

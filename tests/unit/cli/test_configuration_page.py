@@ -1,17 +1,11 @@
 """docs/CONFIGURATION.md is what the schemas say."""
 
-import importlib.util
-from pathlib import Path
-
 from pydantic import BaseModel
 
 from airlab.cli.main import VERBS
+from tests.docs_scripts import load
 
-SCRIPT = Path(__file__).parents[3] / "docs" / "configuration.py"
-_spec = importlib.util.spec_from_file_location("configuration", SCRIPT)
-assert _spec is not None and _spec.loader is not None
-writer = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(writer)
+writer = load("configuration")
 
 
 def test_the_page_is_current() -> None:
