@@ -129,7 +129,7 @@ def _run(job: Job) -> int:
 @contextmanager
 def _process(log: IO[str]) -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "airlab.cli.job"],
+        [sys.executable, "-P", "-m", "airlab.cli.job"],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=subprocess.PIPE,

@@ -104,7 +104,7 @@ class Worker:
         log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (closed with us)
         self._log = self._own.enter_context(log)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "airlab.evaluation.worker"],
+            [sys.executable, "-P", "-m", "airlab.evaluation.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 import lm_eval
 import transformers
+from jinja2 import TemplateError
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks.aime.utils import process_results as judge_last_boxed
@@ -42,6 +43,7 @@ from airlab.schema.evaluation import METRICS, HarnessSpec, HarnessTask
 from airlab.schema.machine import Machine
 from airlab.schema.traces import Rendering
 from airlab.text.rendering import chat_template
+from airlab.text.template_process import Refused, apply_template
 from airlab.text.worked.answers import is_right
 
 
@@ -59,7 +61,7 @@ def load(
 ) -> Any:
     """The checkpoint behind lm-eval's model interface, in float32; with a rendering, one that takes turns."""
     kind = HFLM if rendering is None else partial(Solver, rendering)
-    return kind(
+    model: Any = kind(
         pretrained=str(checkpoint.resolve()),
         dtype="float32",
         batch_size=batch_size,
@@ -69,6 +71,20 @@ def load(
         # answer of a problem would get the log-likelihood of its last tokens in the worked answer.
         logits_cache=False,
     )
+    model.tokenizer.apply_chat_template = partial(_chat_text, model.tokenizer)
+    return model
+
+
+def _chat_text(tokenizer: Any, turns: list[dict[str, str]], *, tokenize: bool, **settings: Any) -> str:
+    """What lm-eval asks of a tokenizer, with a template that cannot compute for ever."""
+    assert not tokenize
+    try:
+        (text,) = apply_template(
+            tokenizer.get_chat_template(), [turns], {**tokenizer.special_tokens_map, **settings}
+        )
+    except Refused as error:  # lm-eval has an answer to this
+        raise TemplateError(str(error)) from error
+    return text
 
 
 def masking(model: Any, checkpoint: Path, mask: HeadMask | None) -> AbstractContextManager[None]:
@@ -244,7 +260,7 @@ def _check_benchmark(model: Any, task: HarnessTask) -> None:
             "set chat to false, or evaluate a chat model"
         )
     if task.chat:
-        chat_template(model.tokenizer, [{"role": "user", "content": task.name}])
+        chat_template(model.tokenizer)
     if task.max_new_tokens is not None and task.max_new_tokens >= model.max_length:
         raise UserError(
             f"benchmark {task.name} allows answers of {task.max_new_tokens} tokens and the model's context "

@@ -1,18 +1,17 @@
 """A trace as the one text that a model reads, and where in it the response lies."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from airlab.errors import UserError, first_line
+from airlab.errors import UserError
 from airlab.schema.traces import Rendering
-from airlab.text.template_trial import try_template
+from airlab.text.template_process import Refused, apply_template
 from airlab.text.traces import Trace
 
 _MARKER = "responseendshere"
 _TODAY = "26 Jul 2024"
 _LONGEST_TEMPLATE = 1 << 18
 """Characters; the longest that are known have some 20,000."""
-_MOST_ADDED = 1 << 18
-"""Characters that a template may put around a chat, besides saying it again."""
 _SAME_DAY = f"{{% macro strftime_now(format) %}}{_TODAY}{{% endmacro %}}\n"
 """Put before templates that ask for the date: what a model reads must not depend on the day it is asked."""
 
@@ -39,14 +38,13 @@ def render(tokenizer: Any, trace: Trace, rendering: Rendering) -> Rendered:
     if rendering.template == "plain":
         prompt = trace.prompt + rendering.separator if trace.prompt else ""
         return Rendered(prompt + trace.response, len(prompt), len(prompt) + len(trace.response))
-    template = chat_template(tokenizer, _turns(trace, trace.response))
+    template = chat_template(tokenizer)
     marker = _MARKER
     while any(marker in text for text in (trace.prompt, trace.response, template)):
         marker += "x"
     # Where a response that ends in a mark has the mark, the response ends: this finds it even where its words
     # occur in the question or in the template too.
-    text = _applied(tokenizer, template, trace, trace.response)
-    marked = _applied(tokenizer, template, trace, trace.response + marker)
+    text, marked = _applied(tokenizer, template, trace, ("", marker))
     before, _, after = marked.partition(marker)
     if before + after != text or not before.endswith(trace.response):
         raise UserError(
@@ -64,14 +62,11 @@ def render(tokenizer: Any, trace: Trace, rendering: Rendering) -> Rendered:
     return Rendered(text, start, len(before))
 
 
-def chat_template(tokenizer: Any, turns: list[dict[str, str]]) -> str:
+def chat_template(tokenizer: Any) -> str:
     """The tokenizer's chat template, with one day for all days.
 
-    Args:
-        turns: the chat that it is tried on if this process has not used it before, see `try_template`.
-
     Raises:
-        UserError: there is none, or one that is longer or takes more than any of use.
+        UserError: there is none, or one that is longer than any of use.
     """
     try:
         template: str = tokenizer.get_chat_template()
@@ -84,30 +79,17 @@ def chat_template(tokenizer: Any, turns: list[dict[str, str]]) -> str:
             f"the tokenizer's chat template has {len(template):,} characters, and none of use has more than "
             f"{_LONGEST_TEMPLATE:,}: use rendering.template=plain or another tokenizer."
         )
-    template = _SAME_DAY + template if "strftime_now" in template else template
-    try_template(template, turns, tokenizer.special_tokens_map)
-    return template
+    return _SAME_DAY + template if "strftime_now" in template else template
 
 
-def _turns(trace: Trace, response: str) -> list[dict[str, str]]:
-    return [*(message._asdict() for message in trace.messages), {"role": "assistant", "content": response}]
-
-
-def _applied(tokenizer: Any, template: str, trace: Trace, response: str) -> str:
-    turns = _turns(trace, response)
+def _applied(tokenizer: Any, template: str, trace: Trace, ends: Sequence[str]) -> list[str]:
+    """The texts of a trace whose response ends in something more each time."""
+    asked: list[dict[str, str]] = [message._asdict() for message in trace.messages]
+    chats = [[*asked, {"role": "assistant", "content": trace.response + end}] for end in ends]
     try:
-        text: str = tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False)
-    except (
-        Exception
-    ) as error:  # the template is anybody's program, in a sandbox that forbids all but arithmetic
+        return apply_template(template, chats, tokenizer.special_tokens_map)
+    except Refused as error:
         raise UserError(
-            f"the tokenizer's chat template refuses trace '{trace.unit_id}' ({first_line(error)}): "
+            f"the tokenizer's chat template refuses trace '{trace.unit_id}' ({error}): "
             "use rendering.template=plain or change the trace's turns."
         ) from error
-    given = sum(len(turn["content"]) for turn in turns)
-    if len(text) > 10 * given + _MOST_ADDED:
-        raise UserError(
-            f"the tokenizer's chat template makes {len(text):,} characters of the {given:,} of trace "
-            f"'{trace.unit_id}': use rendering.template=plain or another tokenizer."
-        )
-    return text

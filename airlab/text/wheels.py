@@ -67,6 +67,7 @@ def fetch_wheel(pin: WheelPin) -> Path:
 def _pip_download(pin: WheelPin, folder: Path) -> None:
     command = [
         sys.executable,
+        "-P",
         "-m",
         "pip",
         "download",

@@ -31,7 +31,7 @@ def launch(job: AnyJob) -> dict[str, object]:
         path.write_text(job.model_dump_json())
         ended = subprocess.run(
             [
-                *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+                *(sys.executable, "-P", "-m", "torch.distributed.run", "--standalone"),
                 *("--nproc-per-node", str(job.machine.processes)),
                 *("-m", "airlab.training.worker", str(path)),
             ],
@@ -51,6 +51,7 @@ def launch(job: AnyJob) -> dict[str, object]:
 def _environment(job: AnyJob) -> dict[str, str]:
     packages = str(Path(airlab.__file__).parents[1])
     environment = os.environ | {
+        "PYTHONSAFEPATH": "1",  # nothing is imported from the folder that the user is in
         "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")])),
         "OMP_NUM_THREADS": os.environ.get(
             "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // job.machine.processes))

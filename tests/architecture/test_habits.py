@@ -12,8 +12,12 @@ OURS = ("airlab", "experiments")
 MAY_SET_ENVIRONMENT = ("airlab/cli/", "airlab/evaluation/worker.py", "airlab/evaluation/harness.py")
 """The command line before anything is imported, and the process that runs lm-eval and nothing else."""
 
-FORWARDS_ERRORS = {"airlab/evaluation/worker.py", "airlab/training/tracking.py"}
-"""One sends whatever went wrong to its parent process, which raises it there; the other tells of a tracker
+FORWARDS_ERRORS = {
+    "airlab/evaluation/worker.py",
+    "airlab/text/template_process.py",
+    "airlab/training/tracking.py",
+}
+"""Two send whatever went wrong to their parent process, which raises it there; the third tells of a tracker
 that fails, and goes on training."""
 
 TEXT = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".cff", ".json", ".cfg", ".sh", ".csv", ".tex", ""}

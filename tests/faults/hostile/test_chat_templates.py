@@ -1,12 +1,15 @@
 """Chat templates are programs of other people: they end, stay small and see nothing of this process."""
 
+import os
 import resource
+import signal
 
+import psutil
 import pytest
 
 from airlab.errors import UserError
 from airlab.schema.traces import Rendering
-from airlab.text import template_trial
+from airlab.text import template_process
 from airlab.text.rendering import render
 from airlab.text.traces import Message, Trace
 from tests.faults.ledger import count
@@ -28,7 +31,7 @@ COSTLY = {
     "a text that doubles": "{% set n = namespace(x='a') %}{% for _ in range(40) %}{% set n.x = n.x + n.x %}"
     "{% endfor %}" + CHATML,
     "a width": "{{ '%9999999999d' % 1 }}" + CHATML,
-    "a number of 10^10 digits": "{{ 10 ** (10 ** 10) }}" + CHATML,
+    "a number of 10^10 digits": "{{ (9 + messages|length) ** (10 ** 10) }}" + CHATML,
 }
 
 REFUSED = {
@@ -53,7 +56,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", COSTLY)
 def test_a_template_that_costs_too_much_is_given_up(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_trial, "_SECONDS", 1)
+    monkeypatch.setattr(template_process, "_SECONDS", 1)
     before = most_held()
     with pytest.raises(UserError, match="takes more than 1 s or 512 MB for one chat"):
         render(chat_tokenizer(COSTLY[case]), TRACE, Rendering())
@@ -70,8 +73,69 @@ def test_a_template_reaches_nothing_but_the_chat(case: str) -> None:
     count("hostile", "chat templates that reach out of their sandbox: refused", inputs=1)
 
 
-def test_a_template_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = chat_tokenizer(CHATML + "{# a template that no other test has #}")
+LATER = (Message("user", "And 3 + 3?"),)
+
+
+@pytest.mark.parametrize("case", COSTLY)
+def test_a_template_that_turns_costly_for_a_later_chat_is_given_up_there(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is small and quick for all chats but one, and the process serves other templates afterwards."""
+    monkeypatch.setattr(template_process, "_SECONDS", 1)
+    costly = COSTLY[case].removesuffix(CHATML)
+    tokenizer = chat_tokenizer("{% if '3' in messages[0]['content'] %}" + costly + "{% endif %}" + CHATML)
     first = render(tokenizer, TRACE, Rendering())
-    monkeypatch.setattr("subprocess.run", None)
-    assert render(tokenizer, TRACE._replace(unit_id="t2"), Rendering()) == first
+    before = most_held()
+    with pytest.raises(UserError, match="takes more than 1 s or 512 MB for one chat"):
+        render(tokenizer, TRACE._replace(messages=LATER), Rendering())
+    assert most_held() < before + (1 << 20)
+    assert render(chat_tokenizer(CHATML), TRACE, Rendering()) == first
+    count("hostile", "chat templates that turn costly for a later chat: given up", inputs=1)
+
+
+def test_a_chat_of_any_length_is_within_the_limits() -> None:
+    """What a chat may take grows with it: 40 MB twice in three forms are no fault of the template's."""
+    response = "0123456 " * (5 << 20)
+    text, start, end = render(chat_tokenizer(CHATML), TRACE._replace(response=response), Rendering())
+    assert text[start:end] == response
+
+
+def test_many_chats_take_no_more_time_than_each_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is of a chat, not of all that this process renders."""
+    monkeypatch.setattr(template_process, "_SECONDS", 1)
+    tokenizer = chat_tokenizer("{% for a in range(300) %}{% for b in range(1000) %}{% endfor %}{% endfor %}")
+
+    def spent() -> float:
+        process = template_process._process.running
+        return 0.0 if process is None else sum(psutil.Process(process.pid).cpu_times()[:2])
+
+    before = spent()
+    while spent() < before + 1.5:
+        with pytest.raises(UserError, match="drops or changes part of the answer"):
+            render(tokenizer, TRACE, Rendering())
+
+
+def test_a_process_is_started_once_and_forks_start_their_own() -> None:
+    first = render(chat_tokenizer(CHATML), TRACE, Rendering())
+    process = template_process._process.running
+    assert process is not None
+    child = os.fork()
+    if child == 0:
+        same = render(chat_tokenizer(CHATML), TRACE, Rendering()) == first
+        os._exit(0 if same and template_process._process.running not in (None, process) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert render(chat_tokenizer(CHATML), TRACE, Rendering()) == first
+    assert template_process._process.running is process
+
+
+def test_an_interrupt_while_a_template_computes_leaves_nothing_behind() -> None:
+    """A reply that nobody read would be taken for the next chat's."""
+    first = render(chat_tokenizer(CHATML), TRACE, Rendering())
+    endless = chat_tokenizer(COSTLY["a loop without end"])
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    with pytest.raises(KeyboardInterrupt):
+        render(endless, TRACE, Rendering())
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    assert template_process._process.running is None
+    assert render(chat_tokenizer(CHATML), TRACE, Rendering()) == first

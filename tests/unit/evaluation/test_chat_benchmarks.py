@@ -9,7 +9,9 @@ import pytest
 
 from airlab.errors import UserError
 from airlab.schema.evaluation import HarnessSpec, HarnessTask
+from airlab.text import template_process
 from tests.unit.evaluation.made_worked import chat_folder
+from tests.unit.text.made_chat import CHATML
 
 QUESTIONS = [("What is 1 + 1?", "2"), ("What is 2 + 3?", "5"), ("What is 4 + 4?", "8")]
 SAID = [
@@ -117,6 +119,16 @@ def test_a_real_model_answers_within_the_tokens_allowed(harness: Any, tmp_path: 
     records = evaluated(harness, chat_folder(tmp_path / "model"), spec())
     assert [record.task for record in records] == ["MATH"] * 3 and {r.value for r in records} <= {0.0, 1.0}
     assert len({record.item_hash for record in records}) == 3
+
+
+def test_a_template_that_computes_for_ever_at_a_later_question_is_given_up(
+    harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template_process, "_SECONDS", 1)
+    monkeypatch.setattr(harness.HFLM, "generate_until", None)  # nothing is generated
+    endless = "{% if '4 + 4' in messages[-1]['content'] %}{{ messages[0]['role'] * 10**10 }}{% endif %}"
+    with pytest.raises(UserError, match="takes more than 1 s or 512 MB for one chat"):
+        evaluated(harness, chat_folder(tmp_path / "model", endless + CHATML), spec())
 
 
 def test_what_cannot_be_asked_is_refused_before_the_first_item(
