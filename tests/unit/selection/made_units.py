@@ -65,7 +65,10 @@ def with_needs(selector: SelectorBase, u: Units, seed: int = 0) -> Units:
     def measured(need: Need) -> Mapping[str, np.ndarray]:
         assert need in selector.needs(), "asked for what it did not say it needs"
         if isinstance(need, ScoresOf):
-            return {"score": scored(make_selector({"kind": need.name}), u, seed)}
+            part = make_selector({"kind": need.name})
+            moved = np.array([derive_seed(2, "made", text) / 2**63 for text in u.texts()])
+            own = u if part.control() is None else replace(u, loss_sum_ref=u.loss_sum_ref * (1 + moved))
+            return {"score": scored(part, own, seed)}
         if isinstance(need, Statistics):
             found = [measure_text(text) for text in u.texts()]
             return {
