@@ -24,6 +24,7 @@ from airlab.reporting.cards import Training, code, model_card, model_words
 from airlab.reporting.lock import LOCK, read_lock
 from airlab.stages.build_mixture import BuildMixture
 from airlab.stages.build_training import BuildTraining
+from airlab.stages.continue_pretraining import ContinuePretraining
 from airlab.stages.evaluate import Evaluate
 from airlab.stages.fine_tune import FineTune
 from airlab.stages.pretrain import Pretrain
@@ -35,6 +36,8 @@ from airlab.store.record import Record
 from airlab.store.stage import Stage
 from airlab.store.store import Store
 from airlab.terminal import visible
+
+Trained = Pretrain | ContinuePretraining | FineTune
 
 CHECKPOINT = (
     "config.json",
@@ -57,7 +60,7 @@ class Cell:
     """As the experiment's lock calls it, such as `random/seed-0`."""
     config: Any
     evaluation: Evaluate
-    checkpoint: Pretrain | FineTune
+    checkpoint: Trained
 
     @property
     def path(self) -> str:
@@ -109,7 +112,7 @@ def open_cell(path: str, settings: Sequence[str] = ()) -> Cell:
         )
     evaluation = targets[name]
     checkpoint = getattr(evaluation, "checkpoint", None)
-    if not isinstance(evaluation, Evaluate) or not isinstance(checkpoint, Pretrain | FineTune):
+    if not isinstance(evaluation, Evaluate) or not isinstance(checkpoint, Trained):
         raise UserError(f"nothing was trained for {path}: name a cell of an arm that was.")
     return Cell(experiment, scale, name, bound, evaluation, checkpoint)
 
@@ -141,7 +144,7 @@ def selection_of(cell: Cell) -> tuple[Path, Path, Mapping[str, Any]]:
     return documents, _found(store, selection, cell) / "selection.parquet", of_stage(selection)
 
 
-def _trained_on(checkpoint: Pretrain | FineTune) -> tuple[Stage, SelectUnits | None]:
+def _trained_on(checkpoint: Trained) -> tuple[Stage, SelectUnits | None]:
     """The stage that made documents or traces, and what was selected of them."""
     if isinstance(checkpoint, FineTune):
         assert isinstance(checkpoint.data, BuildTraining)
@@ -190,7 +193,10 @@ def _training(cell: Cell, store: Store, record: Record, results: Path, made_by: 
         recipe = checkpoint.recipe.model_dump(mode="json")
         trained_on += _weighted(checkpoint)
     else:
-        what = "Trained from scratch on text: a target of airlab's comparison of ways to select data."
+        how = "from scratch"
+        if isinstance(checkpoint, ContinuePretraining):
+            how = f"further, from {model_words(model_facts(checkpoint.model))},"
+        what = f"Trained {how} on text: a target of airlab's comparison of ways to select data."
         recipe = checkpoint.training.model_dump(mode="json")
         assert isinstance(checkpoint.mixture, BuildMixture)
         trained_on += f", mixture {code(checkpoint.mixture.spec.kind)}"

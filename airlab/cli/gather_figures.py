@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from airlab.heads.ranking import read_ranking
 from airlab.reporting.figures.results import FORMAT, GATHERED
 from airlab.selection.audit import associations
+from airlab.stages.continue_pretraining import ContinuePretraining
 from airlab.stages.detect_heads import DetectHeads
 from airlab.stages.evaluate import Evaluate
 from airlab.stages.fine_tune import FineTune
@@ -215,7 +216,10 @@ def _confounds(order: Sequence[Stage], store: Store) -> dict[str, Any] | None:
 def _curves(targets: Mapping[str, Stage], store: Store) -> Iterator[dict[str, Any]]:
     for name, target in targets.items():
         trained = target.checkpoint if isinstance(target, Evaluate) else None
-        if not isinstance(trained, Pretrain | FineTune) or (folder := store.find(trained)) is None:
+        if (
+            not isinstance(trained, Pretrain | ContinuePretraining | FineTune)
+            or (folder := store.find(trained)) is None
+        ):
             continue
         lines = (folder / "curves.jsonl").read_text(encoding="utf-8").splitlines()
         curve = [(row["tokens"], row["loss"]) for row in map(json.loads, lines)]

@@ -13,6 +13,7 @@ from airlab.schema.base import Frozen
 from airlab.schema.machine import Machine
 from airlab.schema.training import TargetModel, Training
 from airlab.selection.mixture import Mixture
+from airlab.training.continued import continued_target
 from airlab.training.engine import Engine, n_micro_batches
 from airlab.training.export import target_weights, write_model
 from airlab.training.loop import n_updates
@@ -31,7 +32,8 @@ class Job(Frozen):
     tokenizer: Path
     output: Path
     """Exists already; a checkpoint in it is continued."""
-    model: TargetModel
+    model: TargetModel | Path
+    """A shape, whose weights are drawn by the seed; or the folder of a model, which is trained further."""
     training: Training
     seed: int
     machine: Machine
@@ -74,7 +76,7 @@ def exported_updates(n_steps: int, halvings: int) -> tuple[int, ...]:
 def check(job: Job) -> None:
     """Raise UserError for what cannot be trained, before any process is started."""
     mixture = Mixture.open(job.mixture)
-    if mixture.context != job.model.context:
+    if isinstance(job.model, TargetModel) and mixture.context != job.model.context:
         raise UserError(
             f"The mixture has sequences of {mixture.context} tokens and the model a context of "
             f"{job.model.context}: build the mixture for this model."
@@ -98,14 +100,14 @@ def pretrain(job: Job) -> dict[str, object]:
     mixture = Mixture.open(job.mixture)
     packed = PackedSequences(mixture)
     encoder = DocumentEncoder(job.tokenizer)
+    target, model = _target(job, encoder, mixture.context)
     identity: dict[str, object] = {
         "mixture": mixture.sha256,
-        "model": job.model.model_dump(mode="json"),
+        "model": model,
         "training": job.training.model_dump(mode="json"),
         "seed": job.seed,
         "vocabulary": encoder.vocabulary_size,
     }
-    target = build_target(job.model, encoder.vocabulary_size, encoder.separator, job.seed)
     if job.machine.device == "cuda":
         # In place, so that weights keep their names. Every batch but a last, shorter one has the same shape.
         target.model.compile(dynamic=False)
@@ -135,6 +137,14 @@ def pretrain(job: Job) -> dict[str, object]:
     )
 
 
+def _target(job: Job, encoder: DocumentEncoder, context: int) -> tuple[LlamaForCausalLM, object]:
+    """What is trained, and what a checkpoint of it says that it was at the start."""
+    if isinstance(job.model, TargetModel):
+        target = build_target(job.model, encoder.vocabulary_size, encoder.separator, job.seed)
+        return target, job.model.model_dump(mode="json")
+    return continued_target(job.model, context)
+
+
 def _export_whole(engine: Engine, target: LlamaForCausalLM, job: Job, folder: Path) -> None:
     """Make `folder` appear whole; one of an attempt that was killed later on is replaced."""
     partial = folder.with_suffix(".partial")
@@ -154,4 +164,4 @@ def _export(engine: Engine, target: LlamaForCausalLM, job: Job, folder: Path) ->
     weights = target_weights(engine)
     if engine.is_main:
         write_model(weights, target, folder)
-        save_tokenizer(job.tokenizer, folder, job.model.context)
+        save_tokenizer(job.tokenizer, folder, target.config.max_position_embeddings)

@@ -19,6 +19,7 @@ from airlab.selection.selectors import make_selector
 from airlab.selection.selectors.base import SelectorBase
 from airlab.stages.build_mixture import BuildMixture, TokenizeCorpus
 from airlab.stages.build_tasks import BuildTasks
+from airlab.stages.continue_pretraining import ContinuePretraining
 from airlab.stages.detect_heads import DetectHeads
 from airlab.stages.evaluate import Evaluate
 from airlab.stages.inputs import corpus_stage, model_input
@@ -31,6 +32,8 @@ from airlab.stages.train_tokenizer import TrainTokenizer
 from airlab.store.stage import Stage
 from airlab.store.store import Store
 from experiments.base import Cell, Experiment, cell_records
+
+Trained = Pretrain | ContinuePretraining
 
 BASELINE = "full_pool"
 CONTROL = "random"
@@ -67,14 +70,38 @@ def cells(config: Comparison) -> tuple[Cell, ...]:
     Raises:
         UserError: parts that do not go together, found before anything runs.
     """
+    losses = losses_stage(config)
+    tokenizer = target_tokenizer(config.target, losses.corpus, lambda: losses.model)
+
+    def pretrained(mixture: BuildMixture) -> Pretrain:
+        return Pretrain(mixture, tokenizer, config.target, config.training, mixture.seed)
+
+    return trained_cells(config, losses, tokenizer, config.target.context, pretrained)
+
+
+def trained_cells(
+    config: Comparison,
+    losses: MeasureLosses,
+    tokenizer: Stage,
+    context: int,
+    train: Callable[[BuildMixture], Trained],
+) -> tuple[Cell, ...]:
+    """The same, whatever is trained on the mixtures and however.
+
+    Args:
+        tokenizer: of the models that are trained.
+        context: tokens of their training sequences.
+        train: the stage that trains one on a mixture, with the mixture's seed.
+
+    Raises:
+        UserError: parts that do not go together, found before anything runs.
+    """
     if isinstance(config.evaluation, TaskSpec) and not isinstance(config.corpus, PoolCorpus):
         raise UserError(
             "the local tasks are made of held-out text, which only the pool has; "
             "use corpus=pool or evaluation=paper."
         )
-    losses = losses_stage(config)
     corpus = losses.corpus
-    tokenizer = target_tokenizer(config.target, corpus, lambda: losses.model)
     tokenized = TokenizeCorpus(corpus, tokenizer)
     tasks = tasks_input(config.evaluation, corpus)
     found = []
@@ -89,11 +116,10 @@ def cells(config: Comparison) -> tuple[Cell, ...]:
                 selection,
                 config.mixture,
                 budget_tokens=config.training.budget_tokens,
-                context=config.target.context,
+                context=context,
                 seed=seed,
             )
-            checkpoint = Pretrain(mixture, tokenizer, config.target, config.training, seed)
-            evaluation = Evaluate(checkpoint, tasks, seed, config.evaluation_batch_size)
+            evaluation = Evaluate(train(mixture), tasks, seed, config.evaluation_batch_size)
             found.append(Cell(variant, seed, evaluation))
     return tuple(found)
 
@@ -173,7 +199,7 @@ def tabulate(config: Comparison, store: Store, *, partial: bool = False) -> Tabl
 def selection_of(cell: Cell) -> Stage | None:
     """What a cell's target was trained on; None for the full pool."""
     checkpoint = cell.evaluation.checkpoint
-    assert isinstance(checkpoint, Pretrain) and isinstance(checkpoint.mixture, BuildMixture)
+    assert isinstance(checkpoint, Trained) and isinstance(checkpoint.mixture, BuildMixture)
     return checkpoint.mixture.selection
 
 
