@@ -18,7 +18,10 @@ def units(texts: list[str], influence: np.ndarray, others: np.ndarray, repetitio
     def measured(need: Need) -> Columns:
         return {"repetition": repetition} if isinstance(need, Statistics) else {"score": scores[need]}
 
-    scores = {ScoresOf("random_heads"): others, ScoresOf("attention_influence"): influence}
+    scores: dict[Need, np.ndarray] = {
+        ScoresOf("random_heads"): others,
+        ScoresOf("attention_influence"): influence,
+    }
     return Units(
         np.array([f"d{i:02d}" for i in range(count)], dtype=object),
         np.full(count, "prose", dtype=object),

@@ -43,7 +43,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def weights(store: Store, stage: Pretrain | ContinuePretraining) -> dict[str, torch.Tensor]:
     folder = store.find(stage)
     assert folder is not None
-    return load_file(folder / "model.safetensors")
+    loaded: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
+    return loaded
 
 
 def test_it_begins_where_the_model_is_and_ends_elsewhere(store: Store) -> None:
