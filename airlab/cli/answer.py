@@ -30,8 +30,6 @@ def answer(name: str, call: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print(f"airlab {name}: stopped; the same command continues where it was.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 141
     return 0
 
 

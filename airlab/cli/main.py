@@ -14,6 +14,7 @@ from pathlib import Path
 
 import airlab
 from airlab.cli.answer import answer, refuse
+from airlab.cli.printing import NotTaken, leave, watch
 from airlab.errors import UserError
 
 
@@ -122,7 +123,13 @@ def configs_folder() -> Path:
 
 def main() -> None:
     """Entry point of the `airlab` script."""
-    sys.exit(dispatch(sys.argv[1:]))
+    watch()
+    try:
+        code = dispatch(sys.argv[1:])
+        sys.stdout.flush()
+    except NotTaken as lost:
+        code = leave(lost)
+    sys.exit(code)
 
 
 def dispatch(arguments: Sequence[str]) -> int:
