@@ -30,3 +30,17 @@ def at_end_of_input(end: Callable[[], None]) -> None:
         end()
 
     threading.Thread(target=read, daemon=True).start()
+
+
+def lines_of_input(take: Callable[[str], object], end: Callable[[], None]) -> None:
+    """Hand on each line of standard input as it comes, and call `end` when it is over; both in a thread."""
+
+    def read() -> None:
+        rest = b""
+        while chunk := os.read(0, 1 << 16):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                take(line.decode())
+        end()
+
+    threading.Thread(target=read, daemon=True).start()

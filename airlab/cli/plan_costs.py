@@ -32,6 +32,7 @@ from airlab.stages.pretrain import Pretrain
 from airlab.stages.score_measured_units import ScoreMeasuredUnits
 from airlab.stages.score_units import ScoreUnits
 from airlab.stages.select_units import SelectUnits
+from airlab.stages.tokenize_shards import TokenizeShards
 from airlab.stages.train_tokenizer import TrainTokenizer
 from airlab.store.files import Files
 from airlab.store.stage import Stage
@@ -76,8 +77,8 @@ class Planner:
             return Cost("selection", disk_bytes=self._rows(stage))
         if isinstance(stage, TrainTokenizer | BuildTasks):
             return Cost("tokenizer and tasks")
-        if isinstance(stage, TokenizeCorpus):
-            tokens = self._corpus_tokens(stage.corpus)
+        if isinstance(stage, TokenizeCorpus | TokenizeShards):
+            tokens = self._corpus_tokens(stage)
             width = _token_bytes(self._vocabulary(stage.tokenizer))
             return Cost("token streams", tokens=tokens, disk_bytes=_times(tokens, width))
         if isinstance(stage, BuildMixture):
@@ -240,7 +241,7 @@ class Planner:
         tokens = self._corpus_tokens(stage)
         return None if tokens is None else tokens / self.assumptions.tokens_per_document * _BYTES_PER_ROW
 
-    def _vocabulary(self, tokenizer: Stage) -> int:
+    def _vocabulary(self, tokenizer: Model) -> int:
         if isinstance(tokenizer, TrainTokenizer):
             return tokenizer.vocabulary_size
         return self.shape(tokenizer)[1]

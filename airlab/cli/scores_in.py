@@ -116,7 +116,7 @@ def _open(path: Path, *, of_steps: bool) -> Iterator[tuple[pq.ParquetFile, str, 
     if not path.is_file():
         raise UserError(f"scores={path} does not exist; make it with `airlab score{unit} output={path}`.")
     with _read(path, lambda: pq.ParquetFile(path, buffer_size=1 << 20), made_by) as file:
-        if contradicts_itself(file.metadata, path):
+        if contradicts_itself(file.metadata, path.stat().st_size):
             raise UserError(f"{path} is not a Parquet file; {made_by}.")
         told = (file.schema_arrow.metadata or {}).get(UNIT.encode(), b"document").decode(errors="replace")
         what = f"{told}s"

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ INDEX = "index.parquet"
 TOKENIZED = "tokenized.json"
 STARTS = "starts.npy"
 MIXTURE = "mixture.json"
+_FILES_OPEN = 512
 INDEX_SCHEMA = pa.schema(
     {"unit_id": pa.string(), "domain": pa.string(), "offset": pa.int64(), "n_tokens": pa.int64()}
 )
@@ -38,14 +40,17 @@ class TokenizedCorpus:
     domains: tuple[str, ...]
     offsets: np.ndarray
     lengths: np.ndarray
-    tokens: np.ndarray
+    tokens: "TokenFiles"
     separator: int
     """The end-of-text token that opens every document in a mixture."""
     n_empty: int
 
     @classmethod
     def open(cls, folder: Path) -> "TokenizedCorpus":
-        """Read what `TokenizeCorpus` wrote. Raises UserError when no document has a token."""
+        """Read what `TokenizeCorpus` or `TokenizeShards` wrote.
+
+        Raises UserError when no document has a token.
+        """
         facts = json.loads((folder / TOKENIZED).read_text())
         index = pq.read_table(folder / INDEX).sort_by("unit_id")
         filled = index.filter(pc.greater(index["n_tokens"], 0))
@@ -56,10 +61,34 @@ class TokenizedCorpus:
             domains=tuple(filled["domain"].to_pylist()),
             offsets=filled["offset"].to_numpy(),
             lengths=filled["n_tokens"].to_numpy(),
-            tokens=np.memmap(folder / TOKENS, dtype=np.dtype(facts["dtype"]), mode="r"),
+            tokens=TokenFiles([folder / name for name in facts.get("files", [TOKENS])], facts["dtype"]),
             separator=facts["separator"],
             n_empty=index.num_rows - filled.num_rows,
         )
+
+
+class TokenFiles:
+    """The ids of all documents in one file or in several, as if they were one array; they stay on disk.
+
+    A document lies in one file. Only so many are open at once that no system refuses.
+    """
+
+    def __init__(self, paths: Sequence[Path], dtype: str) -> None:
+        self.dtype = np.dtype(dtype)
+        self._paths = paths
+        lengths = np.array([path.stat().st_size // self.dtype.itemsize for path in paths], dtype=np.int64)
+        self._ends = np.cumsum(lengths)
+        self._starts = self._ends - lengths
+        self._mapped = lru_cache(maxsize=_FILES_OPEN)(self._map)
+
+    def _map(self, number: int) -> np.ndarray:
+        return np.memmap(self._paths[number], dtype=self.dtype, mode="r")
+
+    def __getitem__(self, where: slice) -> np.ndarray:
+        """The ids of one document, from its first to behind its last."""
+        number = int(np.searchsorted(self._ends, where.start, side="right"))
+        start = int(self._starts[number])
+        return self._mapped(number)[where.start - start : where.stop - start]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from airlab.schema.machine import Machine
 from airlab.schema.mixture import MixtureSpec
+from airlab.stages.tokenize_shards import TokenizeShards
 from airlab.store.stage import Stage, Workdir
 
 
@@ -34,7 +35,7 @@ class BuildMixture(Stage):
 
     VERSION: ClassVar[int] = 1
 
-    tokenized: TokenizeCorpus
+    tokenized: TokenizeCorpus | TokenizeShards
     selection: Stage | None
     spec: MixtureSpec
     budget_tokens: int

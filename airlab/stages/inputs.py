@@ -14,6 +14,7 @@ from airlab.stages.import_corpus import ImportCorpus
 from airlab.stages.import_traces import ImportTraces
 from airlab.stages.prepare_model import Model, PrepareModel
 from airlab.stages.pretrain import Pretrain
+from airlab.stages.tokenize_shards import BYTES_PER_SHARD, TokenizeShards
 from airlab.stages.train_tokenizer import TrainTokenizer
 from airlab.store.files import Files
 from airlab.store.stage import Stage
@@ -26,6 +27,13 @@ def corpus_stage(corpus: Corpus) -> Stage:
     if isinstance(corpus, HubCorpus):
         return ImportCorpus.of_hub(corpus.hub, corpus.columns)
     return ImportCorpus.of_path(Path(corpus.path), corpus.columns)
+
+
+def tokenized_stage(source: Corpus, corpus: Stage, tokenizer: Stage) -> TokenizeCorpus | TokenizeShards:
+    """The stage that makes a corpus tokens: of a hub's files as they lie there, of all others' documents."""
+    if isinstance(source, HubCorpus):
+        return TokenizeShards(source.hub, source.columns, tokenizer, BYTES_PER_SHARD)
+    return TokenizeCorpus(corpus, tokenizer)
 
 
 def traces_stage(source: TraceSource) -> BuildTraces | ImportTraces:
@@ -63,7 +71,7 @@ def _trained(source: TrainedModel) -> Pretrain:
     assert isinstance(shape.vocabulary, int)
     tokenizer = TrainTokenizer(corpus, shape.vocabulary)
     mixture = BuildMixture(
-        TokenizeCorpus(corpus, tokenizer),
+        tokenized_stage(source.corpus, corpus, tokenizer),
         None,
         MixtureSpec(),
         budget_tokens=source.training.budget_tokens,

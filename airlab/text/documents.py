@@ -52,24 +52,29 @@ SKIPPED_SCHEMA = pa.schema([(name, pa.string()) for name in Skipped._fields])
 
 
 class TableWriter:
-    """Writes rows in groups of exactly 256 (the last may be shorter) in constant memory."""
+    """Writes rows in groups of exactly 256, or as many as are asked for (the last may be shorter).
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    Memory: the rows of a group, and about a kilobyte of the footer a group: a table that grows without end
+    needs large ones.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, rows_per_group: int = ROWS_PER_GROUP) -> None:
         self._writer = pq.ParquetWriter(path, schema, compression="zstd")
         self._schema = schema
-        self._rows: list[tuple[str, ...]] = []
+        self._rows_per_group = rows_per_group
+        self._rows: list[tuple[object, ...]] = []
         self.count = 0
 
-    def add(self, row: tuple[str, ...]) -> None:
+    def add(self, row: tuple[object, ...]) -> None:
         self._rows.append(row)
         self.count += 1
-        if len(self._rows) == ROWS_PER_GROUP:
+        if len(self._rows) == self._rows_per_group:
             self._flush()
 
     def _flush(self) -> None:
         columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self._schema)
         arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
-        self._writer.write_table(pa.table(arrays, schema=self._schema), row_group_size=ROWS_PER_GROUP)
+        self._writer.write_table(pa.table(arrays, schema=self._schema), row_group_size=self._rows_per_group)
         self._rows.clear()
 
     def __enter__(self) -> Self:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from airlab.errors import UserError
-from airlab.text.documents import TableWriter
+from airlab.text.documents import ROWS_PER_GROUP, TableWriter
 
 _LONGEST_DETAIL = 300
 
@@ -134,8 +134,8 @@ class Unnoticed:
 class Quarantine:
     """The table of broken records; of several with one id, the first sound one is kept."""
 
-    def __init__(self, path: Path) -> None:
-        self._writer = TableWriter(path, SCHEMA)
+    def __init__(self, path: Path, rows_per_group: int = ROWS_PER_GROUP) -> None:
+        self._writer = TableWriter(path, SCHEMA, rows_per_group)
         self._suspects: frozenset[int] = frozenset()
         self._seen: set[str] = set()
         self.first: Broken | None = None

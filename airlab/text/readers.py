@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from airlab.errors import UserError
 from airlab.schema.text import Columns, HubDataset
@@ -25,6 +26,7 @@ from airlab.text.records import (
     members_of,
     open_parquet,
     open_saved,
+    row_groups,
     suffix_format,
     table_records,
     two_columns,
@@ -116,6 +118,40 @@ def hub_records(hub: HubDataset, unit: str) -> Iterator[Read]:
     with hub_stream(hub) as (stream, where):
         for number, record in enumerate(itertools.islice(stream, hub.max_documents)):
             yield Place(where, unit=unit, number=number), record
+
+
+def read_row_groups(
+    file: pq.ParquetFile,
+    groups: Iterable[int],
+    columns: Columns,
+    source: Place,
+    sieve: Sieve,
+    *,
+    row: int,
+    rows: int,
+    position: int,
+) -> Iterator[tuple[int, Row]]:
+    """The documents of some row groups that follow one another, each with its row's number in the file.
+
+    Whether ids are repeated is for whoever sees all row groups to tell.
+
+    Args:
+        row: number of the first row in the file.
+        rows: how many rows are read, at most.
+        position: number of the first row in the whole input.
+    """
+    chosen = text_columns(file.schema_arrow, columns, source)
+    make = row_maker(chosen, columns)
+    records = table_records(lambda names: row_groups(file, names, groups), source, _names(chosen), row)
+    for number, (place, record) in enumerate(itertools.islice(records, rows), row):
+        try:
+            if isinstance(record, Broken):
+                raise record
+            made = make(record, place, position + number - row)
+        except Broken as found:
+            sieve.broken(found)
+            continue
+        yield number, made
 
 
 def read_records(
@@ -258,13 +294,13 @@ def _read_file(
 def _read_saved(path: Path, columns: Columns, counter: Iterator[int], sieve: Sieve) -> Iterator[Row]:
     schema, batches = open_saved(path)
     source = Place(str(path))
-    chosen = _text_columns(schema, columns, source)
+    chosen = text_columns(schema, columns, source)
     return _rows(table_records(batches, source, _names(chosen)), source, columns, counter, sieve)
 
 
 def _of_parquet(schema: pa.Schema, batches: Batches, source: Place, columns: Columns) -> Iterator[Read]:
     try:
-        chosen = _text_columns(schema, columns, source)
+        chosen = text_columns(schema, columns, source)
     except Broken as found:
         return all_broken(batches, source, found)
     return table_records(batches, source, _names(chosen))
@@ -274,7 +310,8 @@ def _names(chosen: ChosenColumns) -> list[str]:
     return list(dict.fromkeys(name for name in chosen if name is not None))
 
 
-def _text_columns(schema: pa.Schema, columns: Columns, source: Place) -> ChosenColumns:
+def text_columns(schema: pa.Schema, columns: Columns, source: Place) -> ChosenColumns:
+    """What `choose_columns` finds in a table. `Broken` also for two columns of one name."""
     chosen = choose_columns(schema.names, columns, source)
     for name in chosen:
         if name is not None and schema.names.count(name) > 1:

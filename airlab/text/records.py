@@ -205,22 +205,23 @@ def open_parquet(path: Path) -> Iterator[tuple[pa.Schema, Batches]]:
             f"{path} is not a readable Parquet file ({_first_line(error)}): write it again."
         ) from error
     with file:
-        if contradicts_itself(file.metadata, path):
+        if contradicts_itself(file.metadata, path.stat().st_size):
             raise UserError(
                 f"{path} is not a readable Parquet file (its footer contradicts itself): write it again."
             )
-        yield file.schema_arrow, lambda names: _row_groups(file, names)
+        yield file.schema_arrow, lambda names: row_groups(file, names, range(file.num_row_groups))
 
 
-def contradicts_itself(footer: pq.FileMetaData, path: Path) -> bool:
-    """Whether a footer has other numbers of rows than its groups, or more than the file can hold."""
+def contradicts_itself(footer: pq.FileMetaData, size: int) -> bool:
+    """Whether its numbers of rows disagree, or are more than a file of `size` bytes can hold."""
     rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
-    most = _ROWS_OF_A_BYTE * path.stat().st_size
+    most = _ROWS_OF_A_BYTE * size
     return sum(rows) != footer.num_rows or min(rows, default=0) < 0 or footer.num_rows > most
 
 
-def _row_groups(file: pq.ParquetFile, names: list[str]) -> Iterator[Batch]:
-    for group in range(file.num_row_groups):
+def row_groups(file: pq.ParquetFile, names: list[str], groups: Iterable[int]) -> Iterator[Batch]:
+    """Some columns of some row groups, in small pieces; what of a group cannot be read is lost."""
+    for group in groups:
         missing, error = file.metadata.row_group(group).num_rows, "it ends early"
         try:
             for batch in file.iter_batches(_BATCH, row_groups=[group], columns=names):
@@ -239,9 +240,9 @@ def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def table_records(batches: Batches, source: Place, names: list[str]) -> Iterator[Read]:
-    """The rows of a table, those that cannot be read among them."""
-    number = 0
+def table_records(batches: Batches, source: Place, names: list[str], first: int = 0) -> Iterator[Read]:
+    """The rows of a table, those that cannot be read among them; `first` is the number of the first."""
+    number = first
     for batch in batches(names):
         if isinstance(batch, Lost):
             told = f"lies where the file cannot be read ({batch.error}): write it again."

@@ -14,6 +14,7 @@ from airlab.errors import UserError
 from airlab.models.load import load_tokenizer
 from airlab.progress import progress
 from airlab.selection.mixture import INDEX, INDEX_SCHEMA, TOKENIZED, TOKENS
+from airlab.training.text_encoder import TextEncoder
 
 END_OF_TEXT = "<|endoftext|>"
 N_BYTES = 256
@@ -51,7 +52,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
     )
 
 
-class DocumentEncoder:
+class DocumentEncoder(TextEncoder):
     """Documents to ids with the tokenizer in `folder`; text that looks like a special token is text."""
 
     def __init__(self, folder: Path) -> None:
@@ -59,22 +60,7 @@ class DocumentEncoder:
         tokenizer = load_tokenizer(folder)
         if tokenizer.eos_token_id is None:
             raise UserError(f"The tokenizer in {folder} has no end-of-text token; choose another one.")
-        self.separator = int(tokenizer.eos_token_id)
-        self.vocabulary_size = len(tokenizer)
-        self._bpe: Tokenizer = tokenizer.backend_tokenizer
-        self._bpe.no_truncation()
-        self._bpe.no_padding()
-        self._bpe.encode_special_tokens = True
-
-    @property
-    def dtype(self) -> np.dtype[np.unsignedinteger]:
-        """The smallest little-endian unsigned type that holds every id."""
-        return np.dtype("<u2") if self.vocabulary_size <= 1 << 16 else np.dtype("<u4")
-
-    def encode(self, texts: list[str]) -> Iterator[np.ndarray]:
-        """One array of ids per text, without any added token."""
-        for encoding in self._bpe.encode_batch_fast(texts, add_special_tokens=False):
-            yield np.asarray(encoding.ids, dtype=self.dtype)
+        super().__init__(tokenizer.backend_tokenizer, int(tokenizer.eos_token_id), len(tokenizer))
 
 
 def save_tokenizer(folder: Path, into: Path, context: int) -> None:
