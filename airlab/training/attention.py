@@ -6,7 +6,7 @@ library's own: there many small launches would cost more than the masked part.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -32,6 +32,20 @@ def traces_at(position_ids: torch.Tensor) -> Iterator[None]:
     token = _LENGTHS.set(
         [torch.diff(torch.nonzero(row == 0)[:, 0], append=n_tokens).tolist() for row in position_ids.cpu()]
     )
+    try:
+        yield
+    finally:
+        _LENGTHS.reset(token)
+
+
+def traces_again() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """For a layer that is computed twice: in the backward pass its traces are those of now."""
+    return nullcontext(), _lengths_at(_LENGTHS.get(None))
+
+
+@contextmanager
+def _lengths_at(lengths: list[list[int]] | None) -> Iterator[None]:
+    token = _LENGTHS.set(lengths or [])
     try:
         yield
     finally:

@@ -13,8 +13,15 @@ _PREFIX = "target."
 
 
 def target_weights(engine: Engine) -> dict[str, torch.Tensor]:
-    """What was trained, by the model's own names; every process must call it."""
-    return {name.removeprefix(_PREFIX): weight for name, weight in engine.weights().items()}
+    """What was trained, by the model's own names, on the CPU of the main process; nothing in the others.
+
+    Every process must call it.
+    """
+    weights = {}
+    for name, weight in engine.weights():
+        if engine.is_main:
+            weights[name.removeprefix(_PREFIX)] = weight.cpu()
+    return weights
 
 
 def write_model(weights: dict[str, torch.Tensor], target: Any, folder: Path) -> None:
@@ -23,5 +30,5 @@ def write_model(weights: dict[str, torch.Tensor], target: Any, folder: Path) -> 
     target.config.architectures = [type(target).__name__]
     target.config.save_pretrained(folder)
     target.generation_config.save_pretrained(folder)
-    whole = {name: weight.cpu().contiguous() for name, weight in weights.items()}
+    whole = {name: weight.contiguous() for name, weight in weights.items()}
     save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})

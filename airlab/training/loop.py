@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -14,11 +15,11 @@ import torch
 from airlab.errors import UserError
 from airlab.progress import progress
 from airlab.schema.training import Training
-from airlab.training.checkpoint import RESUME, Checkpoint, generator_states, write_checkpoint
+from airlab.training.checkpoint import generator_states, write_checkpoint
 from airlab.training.engine import Engine
 from airlab.training.schedule import learning_rate
 from airlab.training.tracking import Row
-from airlab.training.unfinished import CURVES
+from airlab.training.unfinished import CURVES, RESUME
 
 CHECKPOINT_EVERY_S = 10.0
 CHECKPOINT_SHARE = 0.05
@@ -56,7 +57,7 @@ def train(
 ) -> None:
     """Run the updates from `first_step` to the last whole batch.
 
-    Appends to `curves.jsonl` and keeps `resume.safetensors` in `output`. `after_updates` is told, in every
+    Appends to `curves.jsonl` and keeps a checkpoint in `output`. `after_updates` is told, in every
     process, how many updates are done: before the first, and after each before its checkpoint is written, so
     that whatever it makes is there when a checkpoint says so. Raises UserError when the loss or the gradient
     is not finite.
@@ -139,15 +140,12 @@ def n_updates(n_sequences: int, training: Training) -> int:
 
 
 def _checkpoint(engine: Engine, output: Path, identity: dict[str, object], n_steps_done: int) -> None:
-    checkpoint = Checkpoint(
-        n_steps_done=n_steps_done,
-        weights=engine.weights(),
-        moments=engine.moments(),
-        generators=generator_states(engine.device),
-        identity=identity,
-    )
+    states = engine.states()
     if engine.is_main:
-        write_checkpoint(output / RESUME, checkpoint)
+        generators = generator_states(engine.device)
+        write_checkpoint(output / RESUME, n_steps_done, states, generators, identity)
+    else:
+        deque(states, maxlen=0)  # every process takes part in making a tensor whole
 
 
 def _cut_curves(path: Path, first_step: int) -> list[Row]:

@@ -8,10 +8,17 @@ from torch import nn
 
 from airlab.schema.machine import Machine
 from airlab.schema.training import Training
-from airlab.training.checkpoint import RESUME, read_checkpoint, restore_generators, restore_weights
+from airlab.training.checkpoint import (
+    delete_checkpoint,
+    read_checkpoint,
+    restore_generators,
+    restore_weights,
+)
 from airlab.training.engine import Engine
 from airlab.training.loop import Packed, n_updates, train
+from airlab.training.recompute import recompute_layers
 from airlab.training.tracking import HANDED, tracked
+from airlab.training.unfinished import RESUME
 
 
 def run_to_the_end(
@@ -39,9 +46,11 @@ def run_to_the_end(
         after_updates: see `train`.
 
     Raises:
-        UserError: see `read_checkpoint`, `Engine` and `train`.
+        UserError: see `read_checkpoint`, `recompute_layers`, `Engine` and `train`.
     """
     counts = [(weight.numel(), weight.requires_grad) for weight in module.parameters()]
+    if machine.recompute:
+        recompute_layers(module)
     resumed = read_checkpoint(output / RESUME, identity)
     if resumed is not None:
         restore_weights(module, resumed)
@@ -65,7 +74,7 @@ def run_to_the_end(
     export(engine)
     if engine.is_main:
         (output / HANDED).unlink(missing_ok=True)
-        (output / RESUME).unlink(missing_ok=True)
+        delete_checkpoint(output / RESUME)
     engine.close()
     n_steps = n_updates(packed.n_sequences, training)
     return {

@@ -4,10 +4,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 CURVES = "curves.jsonl"
-RESUME = "resume.safetensors"
+RESUME = "resume"
+"""Folder of the checkpoint."""
+INDEX = "index.json"
+"""In it; see `airlab.training.checkpoint`."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,8 @@ class Reached:
 def read_reached(folder: Path) -> Reached | None:
     """Of the run in `folder`; None where there is no checkpoint, or none that can be read."""
     try:
-        with safe_open(folder / RESUME, framework="np") as file:
-            n_updates = int(json.loads(file.metadata()["facts"])["n_steps_done"])
+        n_updates = int(json.loads((folder / RESUME / INDEX).read_text())["n_steps_done"])
         last = (folder / CURVES).read_text().splitlines()[n_updates - 1]
         return Reached(n_updates, int(json.loads(last)["tokens"]))
-    except (OSError, SafetensorError, ValueError, KeyError, IndexError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
         return None

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,8 +142,8 @@ def test_a_checkpoint_of_another_teacher_is_refused(root: Path, monkeypatch: pyt
     job = a_job(root, "stopped", Machine(), Distillation())
     write = loop.write_checkpoint
 
-    def write_and_stop(path: Path, checkpoint: loop.Checkpoint) -> None:
-        write(path, checkpoint)
+    def write_and_stop(*what: Any) -> None:
+        write(*what)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "write_checkpoint", write_and_stop)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from airlab.errors import UserError
 from airlab.schema.fine_tuning import FineTuning
 from airlab.schema.machine import Machine
 from airlab.training import loop
-from airlab.training.checkpoint import RESUME
 from airlab.training.fine_tune import TuningJob, fine_tune
+from airlab.training.unfinished import INDEX, RESUME
 from tests.unit.training.made_training import MadeScores, built, model_folder, training
 
 BATCH = 2
@@ -67,7 +68,7 @@ def test_run_killed_at_a_random_step_ends_bit_for_bit_like_one_that_was_not(root
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    assert (killed.output / RESUME).exists() and not (killed.output / "model.safetensors").exists()
+    assert (killed.output / RESUME / INDEX).exists() and not (killed.output / "model.safetensors").exists()
     facts = fine_tune(killed)
     assert 0 < int(str(facts["resumed_at_step"])) < n_steps
     assert result(killed.output) == result(whole.output)
@@ -77,9 +78,9 @@ def test_checkpoint_of_another_run_is_refused(root: Path, monkeypatch: pytest.Mo
     job = a_job(root, "stopped")
     write = loop.write_checkpoint
 
-    def write_and_stop(path: Path, checkpoint: loop.Checkpoint) -> None:
-        write(path, checkpoint)
-        if checkpoint.n_steps_done == 3:
+    def write_and_stop(folder: Path, n_steps_done: int, *what: Any) -> None:
+        write(folder, n_steps_done, *what)
+        if n_steps_done == 3:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -7,18 +7,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from airlab.errors import UserError
 from airlab.randomness import generator
 from airlab.schema.machine import Machine
 from airlab.schema.training import TargetModel, Training
-from airlab.training import loop
-from airlab.training.checkpoint import RESUME
+from airlab.training import checkpoint, loop
+from airlab.training.checkpoint import read_checkpoint
 from airlab.training.pretrain import Job, pretrain
 from airlab.training.tokenizer import train_tokenizer
+from airlab.training.unfinished import INDEX, RESUME
 
 N_STEPS, BATCH, CONTEXT = 40, 2, 16
 
@@ -67,9 +70,9 @@ def stopped_after(job: Job, n_steps: int, monkeypatch: pytest.MonkeyPatch) -> No
     """Train in this process until the checkpoint after `n_steps`, and stop there."""
     write = loop.write_checkpoint
 
-    def write_and_stop(path: Path, checkpoint: loop.Checkpoint) -> None:
-        write(path, checkpoint)
-        if checkpoint.n_steps_done == n_steps:
+    def write_and_stop(folder: Path, n_steps_done: int, *what: Any) -> None:
+        write(folder, n_steps_done, *what)
+        if n_steps_done == n_steps:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -99,7 +102,7 @@ def test_run_killed_at_a_random_step_ends_bit_for_bit_like_one_that_was_not(tmp_
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    assert (killed.output / RESUME).exists() and not (killed.output / "model.safetensors").exists()
+    assert (killed.output / RESUME / INDEX).exists() and not (killed.output / "model.safetensors").exists()
     facts = pretrain(killed)
     assert 0 < int(str(facts["resumed_at_step"])) < N_STEPS
     assert result(killed.output) == result(whole.output)
@@ -142,8 +145,108 @@ def test_write_that_is_cut_leaves_the_one_before(tmp_path: Path, monkeypatch: py
     whole, stopped = a_job(tmp_path, "whole"), a_job(tmp_path, "stopped")
     pretrain(whole)
     stopped_after(stopped, 5, monkeypatch)
-    shutil.copy(stopped.output / RESUME, tmp_path / "kept")
-    (stopped.output / RESUME).with_suffix(".partial").write_bytes(b"half a checkpoint")
-    pretrain(stopped)
+    kept = {path.name: path.read_bytes() for path in (stopped.output / RESUME).iterdir()}
+    save, written = checkpoint.save_file, []
+
+    def save_half(tensors: object, path: Path, **more: object) -> None:
+        save(tensors, path, **more)
+        written.append(path.name)
+        if len(written) == 3:
+            path.write_bytes(path.read_bytes()[:100])
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "FILE_BYTES", 1000)
+        patch.setattr(checkpoint, "save_file", save_half)
+        pretrain(stopped)
+    assert len(written) == 3
+    assert {path.name: path.read_bytes() for path in (stopped.output / RESUME).iterdir()} == kept
+    for name in (*written, "index.json.partial"):  # as a kill would leave them
+        (stopped.output / RESUME / name).write_bytes(b"half a checkpoint")
+    assert pretrain(stopped)["resumed_at_step"] == 5
     assert result(stopped.output) == result(whole.output)
     assert not list(stopped.output.glob("resume*"))
+
+
+def test_checkpoint_before_stays_until_the_next_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at after every flush: what the index names is all there, and nothing else stays in the end."""
+    job, flush, seen = a_job(tmp_path, "run"), checkpoint._flush, []
+
+    def flush_and_look(path: Path) -> None:
+        flush(path)
+        if (index := job.output / RESUME / INDEX).exists():
+            found = json.loads(index.read_text())
+            assert {name for name in found["files"] if not (index.parent / name).exists()} == set()
+            seen.append((found["n_steps_done"], len(list(index.parent.iterdir())) > 1 + len(found["files"])))
+
+    monkeypatch.setattr(checkpoint, "FILE_BYTES", 1000)
+    monkeypatch.setattr(checkpoint, "_flush", flush_and_look)
+    stopped_after(job, 3, monkeypatch)
+    assert {n for n, _ in seen} == {1, 2, 3} and {more for _, more in seen} == {True, False}
+    index = json.loads((job.output / RESUME / INDEX).read_text())
+    assert {path.name for path in (job.output / RESUME).iterdir()} == {INDEX, *index["files"]}
+    assert len(index["files"]) > 5, "one file holds everything, so nothing was compared"
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_takes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, full = a_job(tmp_path, "whole"), a_job(tmp_path, "full")
+    pretrain(whole)
+    stopped_after(full, 5, monkeypatch)
+    kept = {path.name: path.read_bytes() for path in (full.output / RESUME).iterdir()}
+
+    def refuse(tensors: object, path: Path, **_: object) -> None:
+        path.write_bytes(b"what still had room")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch, pytest.raises(SafetensorError):
+        patch.setattr(checkpoint, "save_file", refuse)
+        pretrain(full)
+    assert {path.name: path.read_bytes() for path in (full.output / RESUME).iterdir()} == kept
+    assert pretrain(full)["resumed_at_step"] == 5
+    assert result(full.output) == result(whole.output)
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Folders of checkpoints of one run, after 5 and after 6 updates, of several files each."""
+    monkeypatch.setattr(checkpoint, "FILE_BYTES", 1000)
+    job = a_job(tmp_path, "run")
+    stopped_after(job, 5, monkeypatch)
+    shutil.copytree(job.output / RESUME, tmp_path / "five")
+    stopped_after(job, 6, monkeypatch)
+    return tmp_path / "five", job.output / RESUME
+
+
+def resumed(folder: Path) -> checkpoint.Checkpoint | None:
+    identity = json.loads((folder / INDEX).read_text())["identity"]
+    return read_checkpoint(folder, identity)
+
+
+def test_a_checkpoint_that_lost_a_file_is_refused_by_its_name(two: tuple[Path, Path]) -> None:
+    _, folder = two
+    assert resumed(folder) is not None
+    (lost := sorted(folder.glob("*.safetensors"))[2]).unlink()
+    with pytest.raises(UserError, match=f"has lost {lost.name}, which its index names; put that file back"):
+        resumed(folder)
+
+
+def test_files_of_two_checkpoints_are_refused(two: tuple[Path, Path]) -> None:
+    five, six = two
+    theirs, ours = (sorted(folder.glob("*.safetensors"))[2] for folder in (five, six))
+    shutil.copy(theirs, ours)  # under the name that the index knows
+    with pytest.raises(UserError, match=f"is mixed with another one, of which it has {ours.name}"):
+        resumed(six)
+    shutil.copy(five / INDEX, six / INDEX)  # the other's index, whose files are not here
+    with pytest.raises(UserError, match="has lost 000000005-00000"):
+        resumed(six)
+
+
+def test_a_checkpoint_of_an_earlier_airlab_is_told(tmp_path: Path) -> None:
+    job = a_job(tmp_path, "run")
+    (job.output / "resume.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="checkpoint of an earlier airlab"):
+        pretrain(job)

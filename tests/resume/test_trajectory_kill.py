@@ -94,9 +94,9 @@ def test_killed_by_the_system_between_a_kept_model_and_its_checkpoint(
         "import os, signal, sys; from pathlib import Path\n"
         "from airlab.training import loop, pretrain\n"
         "write = loop.write_checkpoint\n"
-        "def kill(path, checkpoint):\n"
-        "    if checkpoint.n_steps_done == 20: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    write(path, checkpoint)\n"
+        "def kill(folder, n_steps_done, *what):\n"
+        "    if n_steps_done == 20: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    write(folder, n_steps_done, *what)\n"
         "loop.write_checkpoint = kill\n"
         "pretrain.pretrain(pretrain.Job.model_validate_json(Path(sys.argv[1]).read_text()))\n"
     )

@@ -9,37 +9,71 @@ import torch
 from safetensors.torch import save_file
 
 from airlab.errors import UserError
-from airlab.training.checkpoint import RESUME, read_checkpoint
+from airlab.training.checkpoint import read_checkpoint
+from airlab.training.unfinished import INDEX, RESUME
 from tests.faults.hostile.planted import Evil
 from tests.faults.ledger import count
 
 ROOT = Path(__file__).parents[3]
-TENSORS = {"weights/a": torch.zeros(1)}
+INDEX_KEYS = {"n_steps_done": 3, "identity": {"seed": 1}, "checkpoint": "a", "files": ["a.safetensors"]}
+
+
+def indexed(folder: Path, **changed: object) -> None:
+    (folder / INDEX).write_text(json.dumps({**INDEX_KEYS, **changed}))
+
+
+def with_file(folder: Path, content: bytes) -> None:
+    indexed(folder)
+    (folder / "a.safetensors").write_bytes(content)
+
+
+def pickled(folder: Path) -> None:
+    indexed(folder)
+    torch.save(Evil(folder.with_name("mark")), folder / "a.safetensors")
+
+
+def without_weights(folder: Path) -> None:
+    indexed(folder)
+    save_file({"a": torch.zeros(1)}, folder / "a.safetensors", {"checkpoint": "a"})
+
 
 BAD = {
-    "nothing": lambda path: path.write_bytes(b""),
-    "a pickle": lambda path: torch.save(Evil(path.with_name("mark")), path),
-    "no facts": lambda path: save_file(TENSORS, path),
-    "facts that are no JSON": lambda path: save_file(TENSORS, path, {"facts": "["}),
-    "endless facts": lambda path: save_file(TENSORS, path, {"facts": "[" * 100_000}),
-    "facts that are a list": lambda path: save_file(TENSORS, path, {"facts": "[1]"}),
-    "an identity that is a number": lambda path: save_file(TENSORS, path, {"facts": '{"identity": 1}'}),
-    "no moments": lambda path: save_file(
-        TENSORS, path, {"facts": json.dumps({"identity": {"seed": 1}, "n_steps_done": 3})}
-    ),
-    "a weight without a group": lambda path: save_file(
-        {"a": torch.zeros(1)}, path, {"facts": json.dumps({"identity": {"seed": 1}, "n_steps_done": 3})}
-    ),
+    "nothing": lambda folder: (folder / INDEX).write_bytes(b""),
+    "a pickle": pickled,
+    "an index that is a pickle": lambda folder: torch.save(Evil(folder.with_name("mark")), folder / INDEX),
+    "an empty file": lambda folder: with_file(folder, b""),
+    "a header without end": lambda folder: with_file(folder, b"\xff" * 64),
+    "an index without keys": lambda folder: (folder / INDEX).write_text("{}"),
+    "an endless index": lambda folder: (folder / INDEX).write_text("[" * 100_000),
+    "an index that is a list": lambda folder: (folder / INDEX).write_text("[1]"),
+    "an identity that is a number": lambda folder: indexed(folder, identity=1),
+    "files that are a number": lambda folder: indexed(folder, files=1),
+    "files that are numbers": lambda folder: indexed(folder, files=[1]),
+    "no weights": without_weights,
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_checkpoint_that_is_not_ours_is_refused(tmp_path: Path, case: str) -> None:
-    BAD[case](tmp_path / RESUME)
+    folder = tmp_path / RESUME
+    folder.mkdir()
+    BAD[case](folder)
     with pytest.raises(UserError, match="is damaged or none of ours"):
-        read_checkpoint(tmp_path / RESUME, {"seed": 1})
+        found = read_checkpoint(folder, {"seed": 1})
+        assert found is not None
+        found.tensor("weight", "a")
     assert not (tmp_path / "mark").exists()
     count("hostile", "training checkpoints that were made up: refused", inputs=1)
+
+
+def test_an_index_reaches_no_file_outside_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / RESUME
+    folder.mkdir()
+    save_file({"a": torch.zeros(1)}, tmp_path / "outside.safetensors", {"checkpoint": "a"})
+    for name in ("../outside.safetensors", str(tmp_path / "outside.safetensors")):
+        indexed(folder, files=[name])
+        with pytest.raises(UserError, match="has lost outside"):
+            read_checkpoint(folder, {"seed": 1})
 
 
 FORBIDDEN = {"load_checkpoint", "load_state", "save_checkpoint", "save_state", "load_universal_checkpoint"}

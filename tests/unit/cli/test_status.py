@@ -4,15 +4,17 @@ The plan's stages are real, with their fields and addresses; what they write is 
 """
 
 import json
+import os
 import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from airlab.cli import status
 from airlab.cli.experiment import open_published
@@ -20,9 +22,11 @@ from airlab.schema.machine import Machine
 from airlab.stages.evaluate import Evaluate
 from airlab.stages.measure_losses import MeasureLosses
 from airlab.stages.pretrain import Pretrain
+from airlab.stages.shard_notes import NOTES, noted
 from airlab.store.plan import Plan
 from airlab.store.stage import Stage, Workdir
 from airlab.store.store import Store
+from airlab.text.documents import Shard
 from tests.unit.cli.conftest import Airlab
 
 MAIN, SCALE = "attention_influence/main", "smoke"
@@ -193,8 +197,8 @@ def test_an_unfinished_training_is_told_by_its_checkpoint(
     store: Store, stages: tuple[Stage, ...], lines: Lines
 ) -> None:
     def leave(folder: Path) -> None:
-        facts = json.dumps({"n_steps_done": 3})
-        save_file({"x": np.zeros(1)}, folder / "resume.safetensors", metadata={"facts": facts})
+        (folder / "resume").mkdir()
+        (folder / "resume" / "index.json").write_text(json.dumps({"n_steps_done": 3}))
         rows = [json.dumps({"step": step, "tokens": 1000 * (step + 1)}) + "\n" for step in range(5)]
         (folder / "curves.jsonl").write_text("".join(rows))
 
@@ -221,6 +225,41 @@ def test_an_unfinished_pass_is_told_by_its_shards(
     interrupted(store, one(stages, MeasureLosses), leave)
     (line,) = about(lines(), "unfinished: ")
     assert "kept 512 units in 4 files of shards, " in line
+
+
+@pytest.mark.usefixtures("only_main")
+def test_shards_of_several_workers_are_told_by_what_became_of_each(
+    store: Store, stages: tuple[Stage, ...], lines: Lines
+) -> None:
+    """One measured, one failed, one in work far longer, one whose process is gone, two not begun."""
+
+    def leave(folder: Path) -> None:
+        for first in (0, 256, 512, 768):
+            worker = f"task {first // 256} of 6"
+            with suppress(ZeroDivisionError), noted(folder, Shard(first, 256, ()), 6, worker):
+                if first == 0:
+                    (folder / "shards" / "losses-000000000000-000000000255.parquet").write_text("x")
+                if first == 256:
+                    raise ZeroDivisionError("by\nnothing")
+            note = folder / NOTES / f"{first:012d}.json"
+            if first > 256:
+                left = {"state": "running", "began": time.time() - 3600, "process": os.getpid()}
+                left |= {"process": gone} if first == 768 else {}
+                note.write_text(json.dumps(json.loads(note.read_text()) | left))
+
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    gone = ended.pid
+    interrupted(store, one(stages, MeasureLosses), leave)
+    told = about(lines(), "shards: ")
+    assert len(told) == 4
+    assert ", units 256 to 511, state failed after " in told[0] and "ZeroDivisionError: by nothing" in told[0]
+    assert f", worker task 1 of 6, process {os.getpid()} on " in told[0]
+    assert ", units 512 to 767, state running for 1 h 00 min, much longer than others took" in told[1]
+    assert ", units 768 to 1,023, state its process is gone; whoever goes on measures it again" in told[2]
+    assert "units all, state 1 of 6 shards measured, half of them in 0.0 s or less; 2 not begun" in told[3]
+    (line,) = about(lines(), "unfinished: ")
+    assert "kept 256 units in 1 file of shards, since" in line
 
 
 @pytest.mark.usefixtures("only_main")
