@@ -17,12 +17,12 @@ from airlab.schema.evaluation import METRICS, EvaluationSpec, HarnessSpec, Plann
 from airlab.schema.training import TargetModel
 from airlab.selection.selectors import make_selector
 from airlab.selection.selectors.base import SelectorBase
-from airlab.stages.build_mixture import BuildMixture, TokenizeCorpus
+from airlab.stages.build_mixture import BuildMixture
 from airlab.stages.build_tasks import BuildTasks
 from airlab.stages.continue_pretraining import ContinuePretraining
 from airlab.stages.detect_heads import DetectHeads
 from airlab.stages.evaluate import Evaluate
-from airlab.stages.inputs import corpus_stage, model_input
+from airlab.stages.inputs import corpus_stage, model_input, tokenized_stage
 from airlab.stages.measure_losses import MeasureLosses
 from airlab.stages.prepare_model import Model
 from airlab.stages.pretrain import Pretrain
@@ -102,7 +102,7 @@ def trained_cells(
             "use corpus=pool or evaluation=paper."
         )
     corpus = losses.corpus
-    tokenized = TokenizeCorpus(corpus, tokenizer)
+    tokenized = tokenized_stage(config.corpus, corpus, tokenizer)
     tasks = tasks_input(config.evaluation, corpus)
     found = []
     for variant, selector in {BASELINE: None, **config.selectors}.items():

@@ -76,10 +76,10 @@ from airlab.schema.corpus import PoolCorpus
 from airlab.schema.evaluation import EvaluationSpec
 from airlab.schema.heads import Probes
 from airlab.schema.text import Domain, PoolSpec
-from airlab.stages.build_mixture import BuildMixture, TokenizeCorpus
+from airlab.stages.build_mixture import BuildMixture
 from airlab.stages.build_pool import BuildPool
 from airlab.stages.detect_heads import DetectHeads, probe_results
-from airlab.stages.inputs import corpus_stage, model_input
+from airlab.stages.inputs import corpus_stage, model_input, tokenized_stage
 from airlab.stages.map_heads import MapHeads
 from airlab.stages.pretrain_trajectory import PretrainTrajectory, TakeMoment, read_moments
 from airlab.store.stage import Stage
@@ -209,7 +209,7 @@ def trajectories(config: Config) -> tuple[PretrainTrajectory, ...]:
     """The full-pool target of every seed, kept at several moments."""
     corpus = corpus_stage(config.corpus)
     tokenizer = target_tokenizer(config.target, corpus, lambda: model_input(config.model))
-    tokenized = TokenizeCorpus(corpus, tokenizer)
+    tokenized = tokenized_stage(config.corpus, corpus, tokenizer)
     found = []
     for seed in config.seeds:
         mixture = BuildMixture(
