@@ -61,6 +61,12 @@ VERBS = {
         "weigh the scored steps of traces for fine-tuning",
         "airlab weigh scores=steps.parquet weights=softmax output=weights.parquet",
     ),
+    "tokenize": Verb(
+        "tokenize",
+        "airlab.cli.tokenize:run",
+        "tokenize a large corpus into memory-mapped files, by several processes",
+        "airlab tokenize corpus=cosmopedia-v2 model=smollm2-135m machine.processes=8",
+    ),
     "export": Verb(
         "export",
         "airlab.cli.export:run",
