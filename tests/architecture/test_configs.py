@@ -22,6 +22,7 @@ from airlab.cli.export import ExportCommand
 from airlab.cli.heads import HeadsCommand
 from airlab.cli.score import ScoreCommand, import_stage
 from airlab.cli.select import SelectCommand
+from airlab.cli.tokenize import TokenizeCommand, tokenize_stage
 from airlab.cli.verify import VerifyCommand
 from airlab.cli.weigh import WeighCommand
 from airlab.schema.base import Frozen
@@ -50,21 +51,22 @@ ROOTS = {
     "select": (SelectCommand, ["output=o.parquet", "scores=s.parquet"]),
     "weigh": (WeighCommand, ["output=o.parquet", "scores=s.parquet"]),
     "export": (ExportCommand, ["output=o.parquet"]),
+    "tokenize": (TokenizeCommand, []),
     "verify": (VerifyCommand, []),
 }
 """Root configurations of one command each: their schema, and a value for what the user must give."""
 
 GROUPS = {
     "aggregation": ("score",),
-    "corpus": ("heads", "run"),
+    "corpus": ("heads", "tokenize", "run"),
     "detection": ("heads", "run"),
     "evaluation": ("run",),
     "experiment": ("run",),
     "fine_tuning": ("run",),
-    "machine": ("heads", "score", "run"),
+    "machine": ("heads", "score", "tokenize", "run"),
     "masking": ("score", "explain", "run"),
     "mixture": ("run",),
-    "model": ("heads", "score", "export", "run"),
+    "model": ("heads", "score", "export", "tokenize", "run"),
     "probes": ("heads", "run"),
     "rendering": ("score",),
     "scale": ("run",),
@@ -108,7 +110,7 @@ OF_TRACES = [("evaluation", "worked"), *(("fine_tuning", choice) for choice in (
 
 def given(root: str, group: str, choice: str) -> list[str]:
     """An example of what the user must say with a choice."""
-    if root in ("score", "export") and (group, choice) in TRAINED:
+    if root in ("score", "export", "tokenize") and (group, choice) in TRAINED:
         return ["+corpus@model.corpus=pool-smoke"]
     if (group, choice) in OF_TRACES or (root, group) == ("run", "traces"):
         return ["experiment=air/main", *OPEN.get((group, choice), [])]
@@ -424,3 +426,17 @@ def test_hub_corpora_are_pinned_and_their_own(composed: Any, name: str) -> None:
     corpus = bound(composed, "heads", f"corpus={name}").corpus
     assert isinstance(corpus, HubCorpus) and not isinstance(corpus, PoolCorpus)
     assert len(corpus.hub.revision) == 40
+
+
+@pytest.mark.parametrize("name", ["fineweb-edu-dedup", "open-web-math"])
+def test_a_command_tokenizes_what_an_experiment_on_that_corpus_trains_on(composed: Any, name: str) -> None:
+    """A corpus is prepared where there are many cores, and found again where there are GPUs."""
+    choice = [f"corpus={name}", "model=hub", "model.name=a/b", f"model.revision={'a' * 40}"]
+    alone = tokenize_stage(bound(composed, "tokenize", *choice))
+    module, config = experiment(
+        composed,
+        *("experiment=attention_influence/main", "scale=paper"),
+        *(*choice, "target.vocabulary=selector"),
+    )
+    mixtures = {cell.evaluation.checkpoint.mixture for cell in module.cells(config)}
+    assert {fingerprint(mixture.tokenized) for mixture in mixtures} == {fingerprint(alone)}
