@@ -110,7 +110,9 @@ OF_TRACES = [("evaluation", "worked"), *(("fine_tuning", choice) for choice in (
 
 def given(root: str, group: str, choice: str) -> list[str]:
     """An example of what the user must say with a choice."""
-    if root in ("score", "export", "tokenize") and (group, choice) in TRAINED:
+    if (group, choice) in TRAINED and root == "tokenize":
+        return ["corpus=pool-smoke"]
+    if (group, choice) in TRAINED and root in ("score", "export"):
         return ["+corpus@model.corpus=pool-smoke"]
     if (group, choice) in OF_TRACES or (root, group) == ("run", "traces"):
         return ["experiment=air/main", *OPEN.get((group, choice), [])]
