@@ -5,6 +5,7 @@ An experiment's module has `Config`, `targets(config)`, `find(config, store, par
 runs in a process of its own, and one that fails takes no other down.
 """
 
+import fnmatch
 import importlib
 import json
 import shutil
@@ -52,6 +53,8 @@ class RunCommand(Frozen):
     results: str
     folder: str
     """Where processes of their own leave their logs."""
+    only: tuple[str, ...]
+    """Patterns of cells' names (`*/seed-0`): what is made, and no table of it. Empty makes everything."""
     partial: bool
 
 
@@ -90,7 +93,7 @@ def check(module: ModuleType, bound: Any, command: RunCommand) -> None:
         UserError: parts that do not go together, a tracker that is not installed, or a table in a place that
             is not its own.
     """
-    module.targets(bound)
+    asked_for(module, bound, command)
     check_trackers(command.machine)
     _check_results(module, bound, command)
 
@@ -100,11 +103,43 @@ def run(config: Mapping[str, Any]) -> None:
     module, bound, command = open_plain(config)
     check(module, bound, command)
     store = open_store()
+    if command.only:
+        _run_some(module, bound, command, store)
+        return
     if hasattr(module, "parts"):
         _run_parts(module, bound, command, store, config)
     else:
         _plan(module, bound, store).run(command.machine)
     _tabulate(module, bound, command, store)
+
+
+def asked_for(module: ModuleType, bound: Any, command: RunCommand) -> dict[str, Stage]:
+    """The experiment's targets, or those of them that `only` names.
+
+    Raises:
+        UserError: a pattern that names none.
+    """
+    targets: Mapping[str, Stage] = module.targets(bound)
+    for pattern in command.only:
+        if not fnmatch.filter(targets, pattern):
+            raise UserError(
+                f"only={pattern} names nothing that {bound.name} makes; it makes "
+                f"{', '.join(list(targets)[:3])} and others, {len(targets)} in all; * stands for any letters."
+            )
+    return {
+        name: stage
+        for name, stage in targets.items()
+        if not command.only or any(fnmatch.fnmatchcase(name, pattern) for pattern in command.only)
+    }
+
+
+def _run_some(module: ModuleType, bound: Any, command: RunCommand, store: Store) -> None:
+    Plan(store, list(asked_for(module, bound, command).values())).run(command.machine)
+    targets = module.targets(bound)
+    there = sum(store.find(stage) is not None for stage in targets.values())
+    print(
+        f"{there} of {len(targets)} are there; the same command without only makes the others and the table"
+    )
 
 
 def run_part(config: Mapping[str, Any], part: str) -> None:
@@ -137,6 +172,10 @@ def _finished(store: Store, targets: Mapping[str, Stage]) -> bool:
 def table(config: Mapping[str, Any]) -> None:
     """Write and print the table from what is there."""
     module, bound, command = open_plain(config)
+    if command.only:
+        raise UserError(
+            "only says what is made, and a table has all cells; leave it out, or use partial=true."
+        )
     _check_results(module, bound, command)
     _tabulate(module, bound, command, open_store())
 

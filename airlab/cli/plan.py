@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 
 import airlab
 from airlab.cli.bind import bind
-from airlab.cli.experiment import ONLY_PLANNED, RunCommand, open_plain
+from airlab.cli.experiment import ONLY_PLANNED, RunCommand, asked_for, open_plain
 from airlab.cli.outputs import open_store
 from airlab.cli.plan_costs import NOT_COUNTED, Planner, billions
 from airlab.cli.plan_times import expected, paces, told
@@ -19,7 +19,8 @@ from airlab.cli.slurm import is_installed, run_script, write_script
 from airlab.errors import UserError
 from airlab.planning.assumptions import Assumptions
 from airlab.planning.costs import Cost, grouped, total
-from airlab.planning.memory import gibibytes
+from airlab.planning.memory import Offload, gibibytes
+from airlab.planning.memory import Stage as ZeroStage
 from airlab.planning.rates import read_measured
 from airlab.planning.scaling import fits
 from airlab.progress import duration
@@ -101,7 +102,7 @@ def show(config: Mapping[str, Any]) -> tuple[Any, RunCommand]:
     module, bound, command = open_plain(config)
     asked = bind(PlanCommand, {key: config[key] for key in ONLY_PLANNED})
     store = open_store()
-    stages = Plan(store, list(module.targets(bound).values()))
+    stages = Plan(store, list(asked_for(module, bound, command).values()))
     rows = stages.explain()
     planner = Planner(asked.planning, read_measured(rates_file()), command.machine, store)
     known = paces(planner, stages, bound.name, bound.scale)
@@ -172,10 +173,7 @@ def _page(planner: Planner, stages: Sequence[Stage], price: float | None) -> Pag
 def _title(planner: Planner) -> str:
     processes, zero = planner.machine.processes, planner.machine.deepspeed_stage
     how = "without DeepSpeed" if zero is None else f"ZeRO stage {zero}"
-    return (
-        f"On {planner.gpus} GPUs ({planner.assumptions.hosts} hosts of {processes}), "
-        f"{planner.measured.gpu}, {how}"
-    )
+    return f"On {planner.gpus} GPUs ({planner.hosts} hosts of {processes}), {planner.measured.gpu}, {how}"
 
 
 def _row(
@@ -198,21 +196,23 @@ def _row(
 
 
 def _memory(planner: Planner, group: str, target: Pretrain) -> Section:
-    """A row a ZeRO stage: what one GPU holds."""
+    """A row a ZeRO stage: what one GPU holds, and one host of what is offloaded as far as the stage can."""
     room = planner.assumptions.gpu_memory_gib
+    most: dict[ZeroStage | None, Offload] = {None: "none", 1: "optimizer", 2: "optimizer", 3: "all"}
     rows = []
-    for zero in (None, 1, 2, 3):
+    for zero, offload in most.items():
         found = planner.training_memory(target, zero)
         recomputed = planner.training_memory(target, zero, recompute=True)
+        offloaded = planner.training_memory(target, zero, recompute=True, offload=offload)
         activations = found.step - found.states
-        parts = (found.states, activations, found.step, found.saving, recomputed.step)
+        parts = (found.states, activations, found.step, recomputed.step, offloaded.step, offloaded.host)
         name = "no ZeRO" if zero is None else f"ZeRO {zero}"
         mark = " (this machine)" if zero == (planner.machine.deepspeed_stage or None) else ""
         fits = "yes" if gibibytes(found.peak) <= room else "no"
         rows.append((name + mark, *(f"{gibibytes(part):.1f}" for part in parts), fits))
     headers = (
-        "", "weights, gradients, optimizer", "activations", "an update", "a checkpoint", "layers recomputed",
-        f"fits in {room:g}",
+        "", "weights, gradients, optimizer", "activations", "an update", "layers recomputed",
+        "and offloaded", "to each host", f"fits in {room:g}",
     )  # fmt: skip
     return Section(f"GiB on one GPU, {group}", headers, tuple(rows))
 
@@ -240,12 +240,12 @@ def _foot(
     lines += [
         "Reading, tokenizing and selecting take processors, and no GPU-hours. Disk counts text unpacked.",
         "Memory is arithmetic (airlab.planning.memory); no peak on a GPU has been compared with it yet. "
-        "While a checkpoint is written, every process gathers whole weights and moments. Training does not "
-        "offer to compute layers again in the backward pass; that column says what an update would take.",
+        "It is the machine's recompute and offload that count; the columns of these names say what an update "
+        "takes with them.",
     ]
-    if assumed.hosts > 1:
+    if planner.hosts != planner.machine.hosts:
         lines.append(
-            f"Training starts its processes on one host today: {assumed.hosts} are what is planned with."
+            f"Planned with {planner.hosts} hosts; a run starts training on machine.hosts={planner.machine.hosts}."
         )
     if price is None:
         lines.append("price=NUMBER, of one GPU-hour, adds what it costs.")

@@ -33,7 +33,7 @@ from airlab.store.store import Store
 from airlab.terminal import visible
 
 _HYDRAS_OWN = "multirun.yaml"
-_ABOUT_FILES = ("folder", "results", "partial")
+_ABOUT_FILES = ("folder", "results", "only", "partial")
 """Settings that say nothing about the numbers in a table."""
 
 

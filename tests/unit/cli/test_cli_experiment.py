@@ -16,6 +16,7 @@ from airlab.errors import UserError
 from airlab.reporting.audit import AUDIT
 from airlab.reporting.lock import LOCK, write_lock
 from airlab.store.fingerprint import fingerprint
+from airlab.store.plan import Plan
 from tests.unit.cli.conftest import Airlab
 
 NAME = "attention_influence/main"
@@ -60,6 +61,36 @@ def test_a_plan_says_what_would_run_and_runs_nothing(airlab: Airlab, tmp_path: P
     assert answer.out.splitlines()[-1].endswith("to run, 0 not")
     assert "measure_losses" in answer.out and "pretrain" in answer.out
     assert not (tmp_path / "store").exists()
+
+
+def test_only_the_cells_that_are_asked_for_are_planned_and_made(
+    airlab: Airlab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, ...]] = []
+    monkeypatch.setattr(
+        Plan, "run", lambda plan, _machine: made.append(tuple(s.slug() for s in plan.targets))
+    )
+    whole = airlab("plan", "scale=smoke", "seeds=[0,1]")
+    some = airlab("plan", "scale=smoke", "seeds=[0,1]", "only=[random/*,full_pool/seed-1]")
+    assert (whole.out.count("│ evaluate "), some.out.count("│ evaluate ")) == (14, 3)
+    answer = airlab("run", "scale=smoke", "seeds=[0,1]", "only=[random/*,full_pool/seed-1]", "results=here")
+    assert answer.code == 0, answer.err
+    assert made == [("seed1", "seed0", "seed1")]
+    assert answer.out.startswith("0 of 14 are there; ")
+    assert not Path("here").exists()
+
+
+def test_a_pattern_that_names_no_cell_is_refused_before_anything_runs(airlab: Airlab) -> None:
+    for verb in ("plan", "run"):
+        answer = airlab(verb, "scale=smoke", "only=[random/*,rndom/*]")
+        assert answer.code == 2
+        assert "only=rndom/* names nothing that attention_influence/main makes" in answer.sentence
+        assert "it makes full_pool/seed-0, random/seed-0" in answer.sentence
+
+
+def test_a_table_of_only_some_cells_is_refused(airlab: Airlab) -> None:
+    answer = airlab("table", "scale=smoke", "only=[random/*]")
+    assert answer.code == 2 and "only says what is made, and a table has all cells" in answer.sentence
 
 
 @pytest.mark.parametrize("name", [NAME, AUDITED])
