@@ -3,7 +3,7 @@
 What every experiment on AttentionInfluence's selection shares; hypotheses and the choice of arms are its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 import pyarrow.parquet as pq
@@ -14,6 +14,7 @@ from airlab.reporting.findings import Findings
 from airlab.reporting.tables import Column, Row, Table, TableSpec, build_table, column_label
 from airlab.schema.corpus import PoolCorpus
 from airlab.schema.evaluation import METRICS, EvaluationSpec, HarnessSpec, PlannedTask, TaskSpec
+from airlab.schema.mixture import MixtureSpec
 from airlab.schema.training import TargetModel
 from airlab.selection.selectors import make_selector
 from airlab.selection.selectors.base import SelectorBase
@@ -114,7 +115,8 @@ def trained_cells(
             mixture = BuildMixture(
                 tokenized,
                 selection,
-                config.mixture,
+                # Nothing is mixed into the full pool: it is the same arm whatever the others are.
+                MixtureSpec() if selection is None else config.mixture,
                 budget_tokens=config.training.budget_tokens,
                 context=context,
                 seed=seed,
@@ -214,8 +216,13 @@ def find(config: Comparison, store: Store, *, partial: bool = False) -> Findings
 
 def selections(config: Comparison, store: Store) -> Mapping[str, Mapping[str, Any]]:
     """What each selector took, at the first seed: documents and tokens by domain."""
+    return selections_of(cells(config), store)
+
+
+def selections_of(some: Iterable[Cell], store: Store) -> Mapping[str, Mapping[str, Any]]:
+    """The same of cells that were made otherwise."""
     told: dict[str, Mapping[str, Any]] = {}
-    for cell in cells(config):
+    for cell in some:
         selection = selection_of(cell)
         if selection is None or cell.variant in told:
             continue

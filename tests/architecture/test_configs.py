@@ -399,7 +399,7 @@ def test_every_value_of_the_science_is_in_the_fingerprints(
     """All cells move, except that the full pool's do not depend on how data are chosen."""
     after = prints(composed, *change.split())
     chooses = change.split("=")[0].split(".")[0] in (
-        "probes", "detection", "masking", "scoring", "selecting", "model"
+        "probes", "detection", "masking", "scoring", "selecting", "mixture", "model"
     )  # fmt: skip
     assert len(after & base) == (seeds if chooses else 0), change
 
@@ -428,6 +428,16 @@ def test_hub_corpora_are_pinned_and_their_own(composed: Any, name: str) -> None:
     corpus = bound(composed, "heads", f"corpus={name}").corpus
     assert isinstance(corpus, HubCorpus) and not isinstance(corpus, PoolCorpus)
     assert len(corpus.hub.revision) == 40
+
+
+def test_the_large_pool_reads_whatever_the_pool_reads_and_more(composed: Any) -> None:
+    small, large = (bound(composed, "heads", f"corpus={name}").corpus.pool for name in ("pool", "pool-large"))
+    assert set(small.wheels) < set(large.wheels)
+    uncapped = {source.model_copy(update={"max_bytes": None}) for source in small.sources}
+    assert uncapped < set(large.sources)
+    for name in set(type(small).model_fields) - {"wheels", "sources"}:
+        if not name.endswith("bytes_per_domain"):
+            assert getattr(small, name) == getattr(large, name), name
 
 
 @pytest.mark.parametrize("name", ["fineweb-edu-dedup", "open-web-math"])
