@@ -8,6 +8,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
+
+
+class Joinable(Protocol):
+    """A process that can be waited for."""
+
+    def join(self) -> None: ...
 
 
 @contextmanager
@@ -44,3 +51,13 @@ def lines_of_input(take: Callable[[str], object], end: Callable[[], None]) -> No
         end()
 
     threading.Thread(target=read, daemon=True).start()
+
+
+def end_with(parent: Joinable) -> None:
+    """End this process as soon as the one that started it has ended; for workers of `multiprocessing`."""
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

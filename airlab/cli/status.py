@@ -4,7 +4,9 @@ Without settings the whole store, held against every experiment of `configs/expe
 settings the one experiment that `airlab run` would run with them.
 """
 
+import statistics
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ from airlab.errors import UserError
 from airlab.progress import duration
 from airlab.reporting.formats import markup
 from airlab.reporting.pages import Section
+from airlab.stages.shard_notes import ShardNote, read_notes
+from airlab.stages.shards import shards_kept
 from airlab.store.differences import Differences
 from airlab.store.fingerprint import fingerprint
 from airlab.store.inventory import Artifact, Inventory, Unfinished, take_inventory
@@ -35,6 +39,8 @@ from airlab.store.stage import Stage
 from airlab.terminal import visible
 
 _DIGITS = 12
+_SLOW = 4.0
+"""A running shard is told of as slow when it takes so many times the median."""
 _NUMBERS = ("there", "asked for", "stale", "orphaned", "damaged", "unfinished", "missing", "size", "spent")
 
 
@@ -101,6 +107,7 @@ def _whole() -> None:
     sections = [
         Section("finished", headers, rows),
         _unfinished(look, look.inventory.unfinished),
+        _shards(look, look.inventory.unfinished),
         Section("stale", ("stage", "artifact", "size", "made", "why"), tuple(stale)),
         _damaged(look.inventory.finished),
         Section("orphaned", ("stage", "artifact", "size", "made"), tuple(orphaned)),
@@ -145,6 +152,7 @@ def _one(config: Mapping[str, Any]) -> None:
     sections = [
         Section("stages", ("stage", "asked for", "there", "unfinished", "missing", "size"), tuple(rows)),
         _unfinished(look, own_parts),
+        _shards(look, own_parts),
         Section("stale", ("stage", "missing artifact", "nearest there", "why"), tuple(stale)),
         _damaged(own_damaged),
     ]
@@ -216,6 +224,35 @@ def _unfinished(look: _Look, parts: Iterable[Unfinished]) -> Section:
     ]
     headers = ("stage", "artifact", "kept", "since", "last written", "spent", "size", "now")
     return Section("unfinished", headers, tuple(rows))
+
+
+def _shards(look: _Look, parts: Iterable[Unfinished]) -> Section:
+    """What several workers of one artifact are at, and a row for all the rest."""
+    rows = []
+    for part in parts:
+        notes, kept = read_notes(part.folder), shards_kept(part.folder)
+        took = [note.spent_s for note in notes if note.state == "measured"]
+        others = [note for note in notes if note.first not in kept]
+        for note in others:
+            units = f"{note.first:,} to {note.first + note.units - 1:,}"
+            where = f"{note.worker}, process {note.process} on {note.host}"
+            rows.append((part.stage, look.title(part), units, _state(note, took), where))
+        if notes:
+            rest = notes[0].of_shards - len(kept) - len(others)
+            usual = f", half of them in {duration(statistics.median(took))} or less" if took else ""
+            told = f"{len(kept)} of {notes[0].of_shards} shards measured{usual}; {rest} not begun"
+            rows.append((part.stage, look.title(part), "all", told, ""))
+    return Section("shards", ("stage", "artifact", "units", "state", "worker"), tuple(rows))
+
+
+def _state(note: ShardNote, took: Sequence[float]) -> str:
+    if note.state == "failed":
+        return f"failed after {duration(note.spent_s)}: {note.why}"
+    if note.is_gone:
+        return "its process is gone; whoever goes on measures it again"
+    spent = max(time.time() - note.began, 0.0)
+    slow = took and spent > _SLOW * statistics.median(took)
+    return f"running for {duration(spent)}" + (", much longer than others took" if slow else "")
 
 
 def _worker(part: Unfinished, look: _Look) -> str:

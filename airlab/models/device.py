@@ -33,3 +33,11 @@ def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
     """A copy on the device; the host does not wait for a GPU."""
     host = torch.from_numpy(values)
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a computation failed because the GPU's or the host's memory did not hold it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

@@ -15,16 +15,14 @@ import pyarrow.parquet as pq
 from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
 from airlab.schema.scoring import Scoring
-from airlab.stages.masked_model import load_masked
+from airlab.stages.masked_model import heads_file, load_masked
 from airlab.stages.prepare_model import Model
-from airlab.stages.shards import measure_shards
+from airlab.stages.shards import Measuring, ShardedStage, measure_shards
 from airlab.store.files import Files
 from airlab.store.stage import Stage, Workdir
-from airlab.text.documents import SKIPPED_SCHEMA, cut_into_shards
+from airlab.text.documents import SKIPPED_SCHEMA, Shard, cut_into_shards
 
 if TYPE_CHECKING:
-    from airlab.heads.mask import HeadMask
-    from airlab.models.load import CausalLM
     from airlab.scoring.losses import LossSums
     from airlab.text.tokens import Tokenized
 
@@ -40,29 +38,25 @@ SCHEMA = pa.schema(
     ]
 )
 
-KINDS = {"skipped": SKIPPED_SCHEMA, "losses": SCHEMA}
-"""The tables of a shard."""
-
-MeasureShard = Callable[[Sequence["Tokenized"], Callable[[float], None]], Mapping[str, pa.Table]]
-"""A shard's tables of its documents; told where to report progress."""
-
 _TOO_SHORT = "fewer than two tokens: nothing to predict"
 
 
 @dataclass(frozen=True)
-class MeasureLosses(Stage):
+class MeasureLosses(ShardedStage):
     """The LossTable `losses.parquet`: sums and counts per document, in the corpus' order.
 
     Documents of fewer than two tokens have nothing to predict: they are listed in `skipped.parquet`.
     Resume unit: one shard of `machine.documents_per_shard` documents. Cost: one pass of the base model
     over the corpus and one of the reference model above the lowest masked layer.
 
-    A thread reads and tokenizes up to two shards ahead of the one that is scored. Memory besides the
-    model's: four bytes a token of three shards, each with at most 64 MiB of text or a single row group; and
-    what `tokenized_documents` takes.
+    In each of `machine.processes` processes a thread reads and tokenizes up to two shards ahead of the one
+    that is scored. Memory of a process besides the model's: four bytes a token of three shards, each with at
+    most 64 MiB of text or a single row group; and what `tokenized_documents` takes.
     """
 
     VERSION: ClassVar[int] = 1
+    KINDS: ClassVar[Mapping[str, pa.Schema]] = {"skipped": SKIPPED_SCHEMA, "losses": SCHEMA}
+    UNITS: ClassVar[str] = "documents"
     model: Model
     heads: Stage | Files
     """A ranking's stage, or the user's own file of heads."""
@@ -71,41 +65,35 @@ class MeasureLosses(Stage):
     scoring: Scoring
 
     def run(self, work: Workdir, machine: Machine) -> None:
-        documents = work.input(self.corpus) / "documents.parquet"
+        from airlab.heads.mask import read_mask
+
         if not work.has("losses.parquet"):
-            self._measure(work, machine, documents)
+            mask = read_mask(heads_file(work, self.heads), self.masking.share_of_heads, self.masking.mode)
+            work.note(masked_heads=[list(h) for h in mask.heads])
+            measure_shards(work, self, machine)
         shutil.rmtree(work.path("shards"), ignore_errors=True)
         skipped = pq.read_metadata(work.path("skipped.parquet")).num_rows
         with pq.ParquetFile(work.path("losses.parquet")) as file:
             scored = file.metadata.num_rows
             tokens = sum(pc.sum(part["n_tokens"]).as_py() for part in file.iter_batches(columns=["n_tokens"]))
-        if scored + skipped != pq.read_metadata(documents).num_rows:
+        if scored + skipped != pq.read_metadata(self.source(work)).num_rows:
             raise RuntimeError(f"{scored} scored and {skipped} skipped documents are not the corpus")
         work.note(scored=scored, skipped=skipped, tokens=tokens)
 
-    def _measure(self, work: Workdir, machine: Machine, documents: Path) -> None:
-        from airlab.text.tokens import tokenized_documents
+    def source(self, work: Workdir) -> Path:
+        return work.input(self.corpus) / "documents.parquet"
 
-        # Refuses what cannot be before the first document is read.
-        lm, mask, measure = self.measuring(work, machine)
-        work.note(masked_heads=[list(h) for h in mask.heads])
-        with pq.ParquetFile(documents) as file:
-            measure_shards(
-                work,
-                KINDS,
-                cut_into_shards(file.metadata, machine.documents_per_shard),
-                "documents",
-                lambda shard: tokenized_documents(file, shard.groups, lm.tokenizer),
-                measure,
-            )
+    def cut(self, table: pq.FileMetaData, machine: Machine) -> list[Shard]:
+        return cut_into_shards(table, machine.documents_per_shard)
 
-    def measuring(self, work: Workdir, machine: Machine) -> "tuple[CausalLM, HeadMask, MeasureShard]":
-        """The model, its masked heads, and what makes a shard's tables of its tokenized documents.
+    def measuring(self, work: Workdir, machine: Machine, table: pq.ParquetFile) -> Measuring:
+        """See `ShardedStage`.
 
         Raises:
             UserError: as `load_masked` does.
         """
         from airlab.scoring.losses import measure_documents
+        from airlab.text.tokens import tokenized_documents
 
         lm, mask = load_masked(work, machine, self.model, self.heads, self.masking, self.scoring)
         measure = partial(
@@ -115,7 +103,10 @@ class MeasureLosses(Stage):
             window_tokens=self.scoring.window_tokens,
             tokens_per_batch=machine.tokens_per_batch,
         )
-        return lm, mask, lambda parts, advance: _tables(parts, partial(measure, advance=advance))
+        return Measuring(
+            lambda shard: tokenized_documents(table, shard.groups, lm.tokenizer),
+            lambda parts, advance: _tables(parts, partial(measure, advance=advance)),
+        )
 
 
 def _tables(

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,13 @@ from airlab.schema.heads import Masking
 from airlab.schema.machine import Machine
 from airlab.schema.scoring import Scoring
 from airlab.schema.traces import Rendering, Segmentation
-from airlab.stages.masked_model import load_masked
+from airlab.stages.masked_model import heads_file, load_masked
 from airlab.stages.measure_losses import SCHEMA
 from airlab.stages.prepare_model import Model
-from airlab.stages.shards import measure_shards
+from airlab.stages.shards import Measuring, ShardedStage, measure_shards
 from airlab.store.files import Files
 from airlab.store.stage import Stage, Workdir
-from airlab.text.documents import SKIPPED_SCHEMA, cut_into_shards
+from airlab.text.documents import SKIPPED_SCHEMA, Shard, cut_into_shards
 
 if TYPE_CHECKING:
     from airlab.scoring.losses import LossSums
@@ -50,7 +50,7 @@ KINDS = {"skipped": SKIPPED_SCHEMA, "steps": STEPS_SCHEMA, "losses": SCHEMA}
 
 
 @dataclass(frozen=True)
-class MeasureSteps(Stage):
+class MeasureSteps(ShardedStage):
     """The LossTable `losses.parquet` of steps, and `steps.parquet`, where they lie; in the traces' order.
 
     A step is named `<trace>#<number from 0>`, its parent is the trace, and its `n_tokens` are the tokens of
@@ -60,6 +60,8 @@ class MeasureSteps(Stage):
     """
 
     VERSION: ClassVar[int] = 1
+    KINDS: ClassVar[Mapping[str, pa.Schema]] = KINDS
+    UNITS: ClassVar[str] = "traces"
     model: Model
     heads: Stage | Files
     """A ranking's stage, or the user's own file of heads."""
@@ -76,14 +78,17 @@ class MeasureSteps(Stage):
         return self.segmentation.rule.replace("_", "-")
 
     def run(self, work: Workdir, machine: Machine) -> None:
-        traces = work.input(self.traces) / "traces.parquet"
+        from airlab.heads.mask import read_mask
+
         if not work.has("losses.parquet"):
-            self._measure(work, machine, traces)
+            mask = read_mask(heads_file(work, self.heads), self.masking.share_of_heads, self.masking.mode)
+            work.note(masked_heads=[list(h) for h in mask.heads])
+            measure_shards(work, self, machine)
         shutil.rmtree(work.path("shards"), ignore_errors=True)
         losses = pq.read_table(work.path("losses.parquet"), columns=["parent_id", "n_tokens"])
         scored = pc.count_distinct(losses["parent_id"]).as_py()
         reasons = Counter(pq.read_table(work.path("skipped.parquet"))["reason"].to_pylist())
-        if scored + reasons.total() != pq.read_metadata(traces).num_rows:
+        if scored + reasons.total() != pq.read_metadata(self.source(work)).num_rows:
             raise RuntimeError(f"{scored} scored and {reasons.total()} skipped traces are not the input")
         work.note(
             scored=scored,
@@ -93,13 +98,22 @@ class MeasureSteps(Stage):
             tokens=pc.sum(losses["n_tokens"]).as_py() or 0,
         )
 
-    def _measure(self, work: Workdir, machine: Machine, traces: Path) -> None:
+    def source(self, work: Workdir) -> Path:
+        return work.input(self.traces) / "traces.parquet"
+
+    def cut(self, table: pq.FileMetaData, machine: Machine) -> list[Shard]:
+        return cut_into_shards(table, machine.documents_per_shard, column=None)
+
+    def measuring(self, work: Workdir, machine: Machine, table: pq.ParquetFile) -> Measuring:
+        """See `ShardedStage`.
+
+        Raises:
+            UserError: as `load_masked` does; its `measure` as `too_long` says.
+        """
         from airlab.scoring.steps import measure_steps
         from airlab.text.trace_tokens import tokenized_traces
 
-        # Refuses what cannot be before the first trace is read.
         lm, mask = load_masked(work, machine, self.model, self.heads, self.masking, self.scoring)
-        work.note(masked_heads=[list(h) for h in mask.heads])
         measure = partial(
             measure_steps,
             lm,
@@ -114,17 +128,12 @@ class MeasureSteps(Stage):
             found = [self._fitting(trace, tokens) for part in parts for trace, tokens in part]
             return _tables(found, partial(measure, advance=advance))
 
-        with pq.ParquetFile(traces) as file:
-            measure_shards(
-                work,
-                KINDS,
-                cut_into_shards(file.metadata, machine.documents_per_shard, column=None),
-                "traces",
-                lambda shard: tokenized_traces(
-                    file, shard.groups, lm.tokenizer, self.rendering, self.segmentation
-                ),
-                tables,
-            )
+        return Measuring(
+            lambda shard: tokenized_traces(
+                table, shard.groups, lm.tokenizer, self.rendering, self.segmentation
+            ),
+            tables,
+        )
 
     def _fitting(self, trace: "Trace", tokens: "TraceTokens | str") -> "tuple[Trace, TraceTokens | str]":
         window = self.scoring.window_tokens

@@ -71,7 +71,10 @@ def test_documents_that_cannot_be_read(score: Refused, case: str) -> None:
         ({"output": "out.csv"}, "output=out.csv must end in .parquet"),
         ({"output": "???"}, "output is missing; give it as output=..."),
         ({"machine": "gpu1"}, "asks for a GPU"),
-        ({"machine": "gpu9"}, "there is no machine 'gpu9'; known are cpu, cpu2-zero2, gpu1, gpu2-zero2"),
+        (
+            {"machine": "gpu9"},
+            "there is no machine 'gpu9'; known are cpu, cpu2-zero2, gpu1, gpu2, gpu2-zero2",
+        ),
         ({"machine.tokens_per_batch": 0}, "machine.tokens_per_batch=0 is not possible"),
         ({"scoring.window_tokens": 4096}, "exceeds the model's context of 2048"),
         ({"scoring.window": 64}, "there is no setting 'scoring.window'; known there: precision, window_tok"),
