@@ -151,6 +151,10 @@ def disk_trouble(error: BaseException, path: Path, written_bytes: int) -> UserEr
         code = getattr(link, "errno", None)
         told = code in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(link)
         untold = isinstance(link, OSError | RuntimeError) and code is None and free < _NOTHING_BYTES
+        if told and _is_crowded(where):
+            return UserError(
+                f"the disk takes no more files: {where} needs more of them; delete some, and {_CONTINUES}"
+            )
         if told or untold:
             return UserError(
                 f"the disk is full: {where} needs more than the {(size + free) / 2**20:,.1f} MiB "
@@ -169,6 +173,12 @@ def disk_trouble(error: BaseException, path: Path, written_bytes: int) -> UserEr
             )
         link = link.__cause__ or link.__context__
     return None
+
+
+def _is_crowded(path: Path) -> bool:
+    """Whether its disk counts files and has as many as it can."""
+    disk = os.statvfs(_existing(path))
+    return disk.f_files > 0 and disk.f_favail == 0
 
 
 def _on_another_disk(named: object, path: Path) -> Path | None:

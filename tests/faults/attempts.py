@@ -28,6 +28,10 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _EVENTS = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.link"}
 
 
+KEPT: dict[str, Any] = {}
+"""What one attempt found out and no other has to, by name: JSON."""
+
+
 @dataclass(frozen=True)
 class Attempt:
     """How an attempt ended.
@@ -36,6 +40,7 @@ class Attempt:
         code: the exit code, negative where a signal killed it.
         operations: what it did to the disk below its place; None where it could not tell.
         modules: what it imported besides; likewise.
+        kept: what it kept for others; likewise.
         wall_s: from the fork to the end.
         told: what it printed on standard error.
     """
@@ -43,6 +48,7 @@ class Attempt:
     code: int
     operations: int | None
     modules: tuple[str, ...]
+    kept: dict[str, Any]
     wall_s: float
     told: str
 
@@ -119,7 +125,8 @@ def attempt(
     with os.fdopen(reader) as pipe:
         facts = json.loads(pipe.read() or "{}")
     told = errors.read_text(errors="replace")
-    return Attempt(code, facts.get("operations"), tuple(facts.get("modules", ())), wall_s, told)
+    modules, kept = tuple(facts.get("modules", ())), facts.get("kept", {})
+    return Attempt(code, facts.get("operations"), modules, kept, wall_s, told)
 
 
 def _be_child(
@@ -151,7 +158,8 @@ def _be_child(
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
         code = answer("made", watched)
-        facts = {"operations": operations.count, "modules": [m for m in sys.modules if m not in known]}
+        modules = [m for m in sys.modules if m not in known]
+        facts = {"operations": operations.count, "modules": modules, "kept": KEPT}
         with os.fdopen(writer, "w") as pipe:
             json.dump(facts, pipe)
     except BaseException:
@@ -163,12 +171,13 @@ def _be_child(
         os._exit(code)
 
 
-def import_alike(done: Attempt) -> None:
-    """Import what an attempt imported, so that no later one has to.
+def take_over(done: Attempt) -> None:
+    """Import what an attempt imported and keep what it kept, so that no later one has to.
 
     Raises:
         RuntimeError: this process has threads now.
     """
+    KEPT.update(done.kept)
     for name in done.modules:
         with suppress(ImportError):  # some modules are made by others, and import no more by name
             importlib.import_module(name)

@@ -51,6 +51,7 @@ from airlab.store.plan import Plan
 from airlab.store.stage import Stage, Workdir
 from airlab.text.documents import Document, write_documents
 from experiments.attention_influence import masking_check
+from tests.faults.attempts import KEPT
 from tests.unit.cli.conftest import documents, text, write_jsonl
 from tests.unit.cli.model_folders import random_folder
 from tests.unit.cli.test_cli_heads import prose
@@ -176,10 +177,13 @@ def make(*targets: Stage) -> None:
 
 
 def composed(verb: str, *overrides: str) -> Mapping[str, Any]:
-    """What a command would be called with."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(configs_folder()), version_base="1.3"):
-        return to_plain(compose(verb, list(overrides)))
+    """What a command would be called with: composed once, which takes longer than some of them work."""
+    name = " ".join((verb, *overrides))
+    if name not in KEPT:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(configs_folder()), version_base="1.3"):
+            KEPT[name] = to_plain(compose(verb, list(overrides)))
+    return dict(KEPT[name])
 
 
 def _detection_given(given: Path) -> None:
@@ -200,9 +204,9 @@ def _detect(given: Path) -> None:
 def _documents_given(given: Path) -> None:
     random_folder(given / "model")
     (given / "heads.json").write_text("[[1, 2]]")
-    rows = documents(530)
+    rows = documents(270)  # two shards
     rows[3] |= {"text": "x"}
-    rows[300] |= {"text": " "}
+    rows[260] |= {"text": " "}
     write_jsonl(given / "docs.jsonl", rows)
 
 
@@ -218,7 +222,7 @@ def _score_documents(given: Path) -> None:
 def _traces_given(given: Path) -> None:
     random_folder(given / "model")
     (given / "heads.json").write_text("[[1, 2]]")
-    rows = [{"prompt": text(n), "response": f"{text(n + 1)}\n\n{text(n + 2)}"} for n in range(300)]
+    rows = [{"prompt": text(n), "response": f"{text(n + 1)}\n\n{text(n + 2)}"} for n in range(260)]
     rows[7] |= {"response": "\n\n".join(text(n) for n in range(20))}
     write_jsonl(given / "traces.jsonl", rows)
 

@@ -43,8 +43,18 @@ def lines(done: "subprocess.CompletedProcess[str]") -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def in_halves(work: Callable[[list[str]], list[Any]], names: list[str]) -> list[Any]:
-    """What `work` says of the names: in the full form two at a time, since importing is little of it."""
-    halves = [names[::2], names[1::2]] if FULL else [names]
-    with ThreadPoolExecutor(len(halves)) as pool:
-        return [each for some in pool.map(work, halves) for each in some]
+def shared(program: Callable[[], "subprocess.CompletedProcess[str]"]) -> list[Any]:
+    """What a program prints that shares its work with others (see `claimed`): in the full form with one."""
+    number = 2 if FULL else 1
+    with ThreadPoolExecutor(number) as pool:
+        ended = [pool.submit(program) for _ in range(number)]
+        return [each for one in ended for each in lines(one.result())]
+
+
+def claimed(folder: Path) -> bool:
+    """Make a folder and return True, or False where another process was first: the work is that one's."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True

@@ -24,13 +24,15 @@ from pathlib import Path
 
 from airlab.store.durable import size_of
 from airlab.store.provenance import provenance
-from tests.faults.attempts import Attempt, attempt, finished, import_alike, leftovers
+from tests.faults.attempts import Attempt, attempt, finished, leftovers, take_over
 from tests.faults.pipelines import PIPELINES, Pipeline, begin
+from tests.faults.warm import claimed
 
 PAGE = 4096
 ROOM = "256m"
 SAYS = {
     "full": "the disk is full: ",
+    "crowded": "the disk takes no more files: ",
     "read-only": "read-only",
     "limited": "file too large",
     "failing": "input/output error",
@@ -61,9 +63,9 @@ class Broken:
             done = self._attempt()
             if done.code:
                 raise SystemExit(f"{self.pipeline.name} ended with {done.code} undisturbed:\n{done.told}")
-            import_alike(done)
+            take_over(done)
             self.expected = finished(place)
-            self.needed = size_of(place)
+            self.needed, self.names = size_of(place), len(list(place.rglob("*")))
 
     def full(self, most: int | None) -> None:
         """A disk of a page more each time, until everything fits."""
@@ -80,6 +82,21 @@ class Broken:
                     return
                 _mount("-o", f"remount,size={ROOM}", str(place))
                 self._goes_on(f"room for {pages} pages")
+        if most is None:
+            self.wrong.append(f"room for {pages} pages was too little")
+
+    def crowded(self, _: int | None) -> None:
+        """A disk that takes a file or folder more each time, until there are enough."""
+        for names in range(10 + 4 * self.names):
+            where = f"room for {names} files"
+            with self._disk(where) as place:
+                used = os.statvfs(place)
+                _mount("-o", f"remount,nr_inodes={used.f_files - used.f_ffree + names}", str(place))
+                if not self._refused("crowded", where):
+                    return
+                _mount("-o", "remount,nr_inodes=100k", str(place))
+                self._goes_on(where)
+        self.wrong.append(f"room for {names} files was too little")
 
     def read_only(self, _: int | None) -> None:
         """A disk that can only be read."""
@@ -214,7 +231,10 @@ def main() -> None:
     folder, plan = Path(sys.argv[1]), json.loads(sys.argv[2])
     provenance()  # asks git, once instead of in every fork
     for name, disks in plan.items():
-        broken = Broken(PIPELINES[name], folder / name.replace(" ", "-"))
+        place = folder / name.replace(" ", "-")
+        if not claimed(place):
+            continue
+        broken = Broken(PIPELINES[name], place)
         broken.prepare()
         for disk, most in disks.items():
             broken.tried, broken.wrong = 0, []

@@ -2,19 +2,21 @@
 
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.faults.ledger import FULL, count
-from tests.faults.warm import in_halves, lines, started
+from tests.faults.warm import shared, started
 
 OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
-MOUNTED = ("full", "read-only")
+MOUNTED = ("full", "crowded", "read-only")
 
 DISKS = {
-    "full": "on full disks",
+    "full": "on disks full after any page",
+    "crowded": "on disks that take no more files, after any file",
     "read-only": "on read-only disks",
     "failing": "on disks that fail to flush",
     "limited": "where files may not be long",
@@ -24,20 +26,55 @@ DISKS = {
 SHORT = {
     "mixture building": {"full": 2, "read-only": None, "failing": 2, "limited": 1, "slow": 1},
     "pretraining": {"full": 2},
-    "selection": {"full": None, "failing": 1},
+    "selection": {"full": None, "crowded": None, "failing": 1},
 }
 WHOLE = {
-    "scoring documents": {"full": 8, "read-only": None, "limited": None, "failing": 6, "slow": 4},
-    "mixture building": {"full": 40, "read-only": None, "limited": None, "failing": 50, "slow": 6},
-    "pretraining": {"full": 20, "read-only": None, "limited": None, "failing": None, "slow": 4},
-    "selection": {"full": None, "read-only": None, "limited": None, "failing": None, "slow": 3},
-    "tabulation": {"full": None, "read-only": None, "limited": None, "failing": None, "slow": 3},
-    "scoring steps": {"full": 6, "failing": 4},
-    "detection": {"full": 6, "read-only": None, "limited": None, "failing": 6},
-    "evaluation": {"full": 3, "failing": 3},
-    "fine-tuning": {"full": 10, "read-only": None, "failing": 6},
+    "fine-tuning": {"full": None, "crowded": None, "read-only": None, "failing": 8, "slow": 3},
+    "pretraining": {
+        "full": None,
+        "crowded": None,
+        "read-only": None,
+        "limited": None,
+        "failing": None,
+        "slow": 4,
+    },
+    "scoring documents": {
+        "full": None,
+        "crowded": None,
+        "read-only": None,
+        "limited": None,
+        "failing": 16,
+        "slow": 4,
+    },
+    "scoring steps": {"full": None, "crowded": None, "failing": 8},
+    "mixture building": {
+        "full": None,
+        "crowded": None,
+        "read-only": None,
+        "limited": None,
+        "failing": 50,
+        "slow": 6,
+    },
+    "evaluation": {"full": None, "crowded": None, "read-only": None, "failing": None, "slow": 3},
+    "detection": {"full": None, "crowded": None, "read-only": None, "limited": None, "failing": 8},
+    "tabulation": {
+        "full": None,
+        "crowded": None,
+        "read-only": None,
+        "limited": None,
+        "failing": None,
+        "slow": 3,
+    },
+    "selection": {
+        "full": None,
+        "crowded": None,
+        "read-only": None,
+        "limited": None,
+        "failing": None,
+        "slow": 3,
+    },
 }
-"""Pipeline → disk → how many of its sizes or moments, None for all."""
+"""Pipeline → disk → how many of its sizes or moments, None for all; those that take longest first."""
 
 
 def may_mount(folder: Path) -> bool:
@@ -63,15 +100,11 @@ def told(tmp_path_factory: pytest.TempPathFactory, mounts: bool) -> dict[tuple[s
     }
     through, environment = (OWN_MOUNTS, {"AIRLAB_FAULTS_MOUNTS": "1"}) if mounts else ((), {})
 
-    def break_disks(names: list[str]) -> list[Any]:
-        folder, plan = (
-            str(tmp_path_factory.mktemp("disks")),
-            json.dumps({name: asked[name] for name in names}),
-        )
-        program = "tests.faults.disk.break_all"
-        return lines(started(program, folder, plan, through=through, **environment))
-
-    return {(line["pipeline"], line["disk"]): line for line in in_halves(break_disks, list(asked))}
+    folder = str(tmp_path_factory.mktemp("disks"))
+    program = partial(
+        started, "tests.faults.disk.break_all", folder, json.dumps(asked), through=through, **environment
+    )
+    return {(line["pipeline"], line["disk"]): line for line in shared(program)}
 
 
 @pytest.mark.parametrize(

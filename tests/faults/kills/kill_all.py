@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from airlab.store.provenance import provenance
-from tests.faults.attempts import SENTENCE, Attempt, attempt, finished, import_alike, leftovers
+from tests.faults.attempts import SENTENCE, Attempt, attempt, finished, leftovers, take_over
 from tests.faults.pipelines import PIPELINES, Pipeline, begin
+from tests.faults.warm import claimed
 
 KILL, INTERRUPT = signal.SIGKILL, signal.SIGINT
 
@@ -44,7 +45,7 @@ class Killed:
         self._end_well(prepared)
         first = self._place("undisturbed")
         self.before = finished(first)
-        import_alike(self._run(first))
+        take_over(self._run(first))
         self.expected = finished(first)
         again = self._place("again")
         whole = self._run(again)
@@ -155,8 +156,11 @@ def main() -> None:
     folder, seed, plan = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
     provenance()  # asks git, once instead of in every fork
     for name, (most, moments) in plan.items():
+        place = folder / name.replace(" ", "-")
+        if not claimed(place):
+            continue
         draw = random.Random(f"{seed} {name}")
-        killed = Killed(PIPELINES[name], folder / name.replace(" ", "-"), draw)
+        killed = Killed(PIPELINES[name], place, draw)
         killed.prepare()
         tried = list(points(killed.operations, most, draw))
         for at, by in tried:
@@ -167,6 +171,7 @@ def main() -> None:
             "pipeline": name,
             "operations": killed.operations,
             "tried": len({at for at, _ in tried}),
+            "places": len(tried) + moments,
             "counts": dict(killed.counts),
             "wrong": killed.wrong,
         }

@@ -81,8 +81,7 @@ def test_a_training_of_several_processes_ends_with_the_process_that_launched_it(
     machine = job.machine.model_copy(update={"processes": 2, "sequences_per_micro_batch": 1})
     given = tmp_path / "job.json"
     given.write_text(job.model_copy(update={"machine": machine}).model_dump_json())
-    # torchrun's own command names the module too.
-    process, below = started(TRAINING, given, "airlab.training.worker", 3)
+    process, below = started(TRAINING, given, "airlab.training.worker", 2)
     assert end_and_look(process, below) == []
     assert not (job.output / "model.safetensors").exists()
     count("kills", "parents of a training, whose processes end with them", faults=1)
