@@ -245,7 +245,7 @@ def _foot(
     ]
     if planner.hosts != planner.machine.hosts:
         lines.append(
-            f"Planned with {planner.hosts} hosts; a run starts training on machine.hosts={planner.machine.hosts}."
+            f"Planned with {planner.hosts} hosts; a run trains on machine.hosts={planner.machine.hosts}."
         )
     if price is None:
         lines.append("price=NUMBER, of one GPU-hour, adds what it costs.")

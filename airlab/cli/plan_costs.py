@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from airlab.errors import UserError
 from airlab.planning.assumptions import Assumptions
 from airlab.planning.costs import Cost
+from airlab.planning.memory import Offload, TrainingMemory, training_memory
 from airlab.planning.memory import Stage as ZeroStage
-from airlab.planning.memory import TrainingMemory, training_memory
 from airlab.planning.rates import Measured
 from airlab.planning.scaling import Recipe
 from airlab.planning.work import forward_flops, probing_flops, scoring_flops, training_flops
@@ -59,7 +59,12 @@ class Planner:
     @property
     def gpus(self) -> int:
         """Of all hosts together."""
-        return self.assumptions.hosts * self.machine.processes
+        return self.hosts * self.machine.processes
+
+    @property
+    def hosts(self) -> int:
+        """Those that are planned with."""
+        return self.assumptions.hosts or self.machine.hosts
 
     def cost(self, stage: Stage) -> Cost:
         """Of one stage; what is not known how to count is said so, never taken for nothing."""
@@ -93,9 +98,14 @@ class Planner:
         return Cost(NOT_COUNTED, tokens=None, flops=None, disk_bytes=None)
 
     def training_memory(
-        self, stage: Pretrain, zero: ZeroStage | None, *, recompute: bool = False
+        self,
+        stage: Pretrain,
+        zero: ZeroStage | None,
+        *,
+        recompute: bool | None = None,
+        offload: Offload | None = None,
     ) -> TrainingMemory:
-        """Of one GPU that trains a target, under a ZeRO stage."""
+        """Of one GPU that trains a target, under a ZeRO stage; the rest as the machine says, or as given."""
         share = max(1, stage.training.batch_sequences // self.gpus)
         return training_memory(
             stage.model,
@@ -104,7 +114,9 @@ class Planner:
             stage=zero,
             processes=self.gpus,
             bfloat16=stage.training.precision == "bfloat16",
-            recompute=recompute,
+            recompute=self.machine.recompute if recompute is None else recompute,
+            processes_per_host=self.machine.processes,
+            offload=offload or (self.machine.offload if zero else "none"),
         )
 
     def recipe(self, stages: Sequence[Stage], seeds: int) -> Recipe:

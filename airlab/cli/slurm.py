@@ -65,8 +65,9 @@ def _script(name: str, machine: Machine, command: str, array: Mapping[str, int])
     settings: dict[str, Any] = {
         "job_name": name,
         "time": math.ceil(60 * asked.hours),
-        "nodes": 1,
-        "ntasks_per_node": 1,  # `airlab run` starts the training processes itself
+        "nodes": machine.hosts,
+        # `airlab run` is there once, on the first host, and starts training on all of them itself.
+        "ntasks_per_node": 1,
         "cpus_per_task": machine.processes * asked.cpus_per_process,
         "gpus_per_node": gpus,
         "mem": f"{asked.memory_gb}GB" if asked.memory_gb else None,

@@ -13,8 +13,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Assumptions(Frozen):
     """What `planning` in `configs/plan.yaml` binds to."""
 
-    hosts: PositiveInt
-    """Hosts like the machine's; only hours by the clock and what training shares out depend on it."""
+    hosts: PositiveInt | None
+    """Hosts like the machine's; only hours by the clock and what training shares out depend on it. Null takes
+    as many as the machine has."""
     gpu_memory_gib: PositiveFloat
     peak_tflops: PositiveFloat
     """A GPU's matrix products in bfloat16, by its data sheet: what MFU counts from."""

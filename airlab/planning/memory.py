@@ -20,7 +20,8 @@ from airlab.planning.work import matrix_weights
 from airlab.schema.training import TargetModel
 
 Stage = Literal[0, 1, 2, 3]
-Offload = Literal["nothing", "optimizer", "optimizer and weights"]
+Offload = Literal["none", "optimizer", "all"]
+"""As in `airlab.schema.machine`."""
 
 LIVE_PARAMETERS = 1_000_000_000
 """Weights that DeepSpeed keeps gathered at most under stage 3 (`stage3_max_live_parameters`)."""
@@ -79,7 +80,7 @@ def model_states(
     stage: Stage,
     processes: int,
     processes_per_host: int = 1,
-    offload: Offload = "nothing",
+    offload: Offload = "none",
     gathered: int = 0,
 ) -> ModelStates:
     """Weights, gradients and optimizer (the formulas at the top).
@@ -96,9 +97,9 @@ def model_states(
         for bytes_each, n in zip((each.weights, each.gradients, each.optimizer), over, strict=True)
     )
     gpu, moved = weights + gradients + optimizer, 0.0
-    if offload != "nothing":
+    if offload != "none":
         moved = gradients + optimizer
-    if offload == "optimizer and weights" and stage == 3:
+    if offload == "all" and stage == 3:
         moved += weights
     whole = each.weights * gathered if stage == 3 else 0.0
     return ModelStates(gpu=gpu - moved + whole, host=moved * processes_per_host)
@@ -128,14 +129,15 @@ def activation_bytes(shape: TargetModel, *, bfloat16: bool, packed: bool = True)
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes on one GPU while a target is trained.
+    """Bytes while a target is trained, on one GPU but for the last.
 
     Attributes:
         states: weights, gradients, optimizer.
         casts: bfloat16 copies of all layers' matrices, which the backward pass needs.
         activations: of one micro-batch.
         logits: of one part of it.
-        checkpoint: whole weights and moments, which every process gathers while a checkpoint is written.
+        checkpoint: the largest weight, whole, as every process has one after another for a checkpoint.
+        host: in the memory of one host, of what is offloaded.
     """
 
     states: float
@@ -143,6 +145,7 @@ class TrainingMemory:
     activations: float
     logits: float
     checkpoint: float
+    host: float
 
     @property
     def step(self) -> float:
@@ -169,14 +172,15 @@ def training_memory(
     processes: int,
     bfloat16: bool,
     recompute: bool = False,
+    processes_per_host: int = 1,
+    offload: Offload = "none",
 ) -> TrainingMemory:
     """What one GPU holds while it trains a target on packed documents.
 
     Args:
         sequences: of one micro-batch.
         stage: ZeRO's; None without DeepSpeed.
-        recompute: as if every layer were computed again in the backward pass: only its input is kept.
-            Training does not offer it; it says what it would save.
+        recompute: every layer is computed again in the backward pass: only its input is kept.
     """
     parameters = shape.n_parameters(vocabulary)
     tokens = sequences * shape.context
@@ -191,6 +195,8 @@ def training_memory(
         bytes_per_parameter(stage),
         stage=stage or 0,
         processes=processes,
+        processes_per_host=processes_per_host,
+        offload=offload,
         gathered=min(parameters, LIVE_PARAMETERS),
     )
     rows = min(tokens, max(1, LOGITS_AT_ONCE // vocabulary))
@@ -199,7 +205,8 @@ def training_memory(
         casts=casts,
         activations=activations,
         logits=float(_BYTES_OF_A_LOGIT * rows * vocabulary),
-        checkpoint=12.0 * parameters if stage else 0.0,
+        checkpoint=4.0 * shape.hidden_size * max(vocabulary, shape.intermediate_size) if stage else 0.0,
+        host=states.host,
     )
 
 

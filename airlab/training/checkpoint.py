@@ -87,7 +87,7 @@ def write_checkpoint(
     folder.mkdir(exist_ok=True)
     _tidy(folder)  # what a killed attempt left takes room
     mark = uuid.uuid4().hex
-    files = []
+    files: list[str] = []
     try:
         states = ((key(_GENERATOR, name), state) for name, state in generators.items())
         for content in _filled(itertools.chain(states, tensors)):

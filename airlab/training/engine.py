@@ -52,7 +52,7 @@ class Engine:
                 f"{self.accelerator.num_processes} training processes run, {machine.world} were asked for"
             )
         self._module = module
-        plain = adamw(module, training)
+        plain = adamw(module, training, machine)
         if resumed is not None and self._zero_stage == 0:
             for weight_name, weight in self._trained:
                 plain.state[weight] = {
@@ -94,7 +94,7 @@ class Engine:
         """
         with self.accelerator.accumulate(self._wrapped):
             with self.autocast():
-                summed = self._wrapped(*(tensor.to(self.device) for tensor in tensors))
+                summed = self._wrapped(*(tensor.to(self.device, non_blocking=True) for tensor in tensors))
             share = self.accelerator.num_processes * self._n_micro_batches / n_targets
             if self._is_deepspeed:  # accelerate would also update here, too early to look at the gradient
                 self._wrapped.set_gradient_accumulation_boundary(self.accelerator.sync_gradients)
@@ -172,7 +172,11 @@ class Engine:
         return gathered
 
     def _restore_sharded(self, resumed: Checkpoint) -> None:
-        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+        from deepspeed.utils import (
+            safe_get_local_optimizer_state,
+            safe_set_full_optimizer_state,
+            safe_set_local_optimizer_state,
+        )
 
         sharded = self._wrapped.optimizer
         shards = (
@@ -190,7 +194,8 @@ class Engine:
             for moment in MOMENTS:
                 value = resumed.tensor(moment, name)
                 if self._zero_stage == 3:  # given whole, DeepSpeed lacks the end of what does not divide
-                    own = _share(value, weight.ds_tensor.numel(), self.accelerator.process_index)
+                    n = len(safe_get_local_optimizer_state(weight, moment))
+                    own = _share(value, n, self.accelerator.process_index)
                     safe_set_local_optimizer_state(weight, own.to(self.device), moment)
                 else:
                     safe_set_full_optimizer_state(weight, value.to(self.device), moment)

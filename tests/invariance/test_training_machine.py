@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from airlab.training.pretrain import EXPORTS, Job, pretrain
 from airlab.training.tokenizer import train_tokenizer
 from tests.faults.ledger import FULL
 
+ROOT = Path(__file__).parents[2]
+AT_LENGTH = pytest.mark.skipif(not FULL, reason="more processes that import torch; AIRLAB_FAULTS=full")
 N_STEPS, BATCH, CONTEXT = 50, 6, 16
 STOPPED_AFTER = 5
 
@@ -99,28 +103,154 @@ def test_micro_batches_do_not_change_the_training(root: Path, size: int) -> None
     assert_same_training(root / "whole", job.output)
 
 
-ALONE = [{}, *({"deepspeed_stage": stage} for stage in (0, 1, 2, 3))]
-TOGETHER = [
-    {"deepspeed_stage": 2, "offload": "optimizer"},
-    {"deepspeed_stage": 3, "offload": "all", "recompute": True},
+WAYS: dict[str, dict[str, Any]] = {
+    "data parallel": {},
+    **{f"ZeRO {stage}": {"deepspeed_stage": stage} for stage in (0, 1, 2, 3)},
+    "ZeRO 1, offloaded": {"deepspeed_stage": 1, "offload": "optimizer"},
+    "ZeRO 2, offloaded, recomputed": {"deepspeed_stage": 2, "offload": "optimizer", "recompute": True},
+    "ZeRO 3, offloaded, recomputed": {"deepspeed_stage": 3, "offload": "all", "recompute": True},
+}
+
+MOVES = [
+    "data parallel",
+    "ZeRO 2, offloaded, recomputed",
+    "ZeRO 0",
+    "ZeRO 1",
+    "ZeRO 3, offloaded, recomputed",
 ]
+"""Ways in which two processes go on, one after another, from what three left."""
 
 
-@pytest.mark.parametrize("settings", [*ALONE, *TOGETHER], ids=str)
-@pytest.mark.parametrize("resumes", [False, True])
-def test_two_processes_train_like_one(
-    root: Path, settings: dict[str, Any], resumes: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if resumes and settings in ALONE and not FULL:
-        pytest.skip("every stage goes on from one process' checkpoint; AIRLAB_FAULTS=full")
-    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
-    machine = Machine(sequences_per_micro_batch=2, processes=2, **settings)
-    job = a_job(root, f"{settings} {resumes}", machine)
-    if resumes:  # go on from a checkpoint that one process without DeepSpeed wrote
-        shutil.copytree(root / "stopped", job.output, dirs_exist_ok=True)
-    facts = launch(job)
-    assert facts["resumed_at_step"] == (STOPPED_AFTER if resumes else 0)
+def on(processes: int, way: str) -> Machine:
+    return Machine(sequences_per_micro_batch=2, processes=processes, **WAYS[way])
+
+
+def trained_in_turn(root: Path, processes: int, jobs: list[tuple[Job, int | None]]) -> list[Any]:
+    """Train jobs in the same processes, each up to its end or stopped after so many updates; their facts."""
+    folder = root / f"turns-{processes}"
+    folder.mkdir()
+    given = [
+        {
+            "job": {**job.model_dump(mode="json"), "checkpoint_every_s": None if stop is None else 0.0},
+            "stop": stop,
+        }
+        for job, stop in jobs
+    ]
+    (folder / "jobs.json").write_text(json.dumps(given))
+    environment = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    worker = ["-m", "tests.invariance.trains_in_turn", str(folder)]
+    subprocess.run(
+        [*torchrun, "--nproc-per-node", str(processes), *worker],
+        env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    facts: list[Any] = json.loads((folder / "facts.json").read_text())
+    return facts
+
+
+@pytest.fixture(scope="module")
+def trained(root: Path) -> Path:
+    """Every way whole and in two pieces, and `moved`, which changes its way and its number of processes."""
+    moved = a_job(root, "moved", on(3, "ZeRO 3"))
+    shutil.copytree(root / "stopped", moved.output, dirs_exist_ok=True)
+    three = [(a_job(root, f"three, {way}", on(3, way)), None) for way in ("data parallel", "ZeRO 2")]
+    facts = trained_in_turn(root, 3, [*three, (moved, 10)])
+    assert [found and found["resumed_at_step"] for found in facts] == [0, 0, None]
+
+    jobs: list[tuple[Job, int | None]] = []
+    for way in WAYS:
+        whole, pieces = (a_job(root, name, on(2, way)) for name in (way, f"{way}, in pieces"))
+        jobs += [(whole, None), (pieces, N_STEPS // 2), (pieces, None)]
+    for number, way in enumerate(MOVES):
+        jobs.append((moved.model_copy(update={"machine": on(2, way)}), 15 + 5 * number))
+    facts = trained_in_turn(root, 2, jobs)
+    steps = [found and found["resumed_at_step"] for found in facts]
+    assert steps == [0, None, N_STEPS // 2] * len(WAYS) + [None] * len(MOVES)
+    alone = moved.model_copy(update={"machine": Machine()})
+    assert pretrain(alone)["resumed_at_step"] == 15 + 5 * (len(MOVES) - 1)
+    return root
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_train_like_one(trained: Path, way: str) -> None:
+    assert_same_training(trained / "whole", trained / way)
+
+
+@pytest.mark.parametrize("way", ["data parallel", "ZeRO 2"])
+def test_three_processes_train_like_one(trained: Path, way: str) -> None:
+    assert_same_training(trained / "whole", trained / f"three, {way}")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_two_halves_are_bit_for_bit_the_whole(trained: Path, way: str) -> None:
+    for name in ("model.safetensors", "curves.jsonl"):
+        assert (trained / way / name).read_bytes() == (trained / f"{way}, in pieces" / name).read_bytes()
+
+
+def test_a_run_goes_on_over_any_number_of_processes_and_any_stage(trained: Path) -> None:
+    """One process, three under ZeRO 3, two in every other way, and one again."""
+    assert_same_training(trained / "whole", trained / "moved")
+
+
+def test_recomputed_layers_train_alike(root: Path) -> None:
+    job = a_job(root, "recomputed", Machine(sequences_per_micro_batch=BATCH, recompute=True))
+    pretrain(job)
     assert_same_training(root / "whole", job.output)
+
+
+SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do shift; done
+SLURM_PROCID=1 "$@" <&0 & other=$!
+SLURM_PROCID=0 "$@" <&0 && wait $other
+"""
+SSH = """#!/bin/bash
+exec bash -c "$2"
+"""
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slurm and ssh, whose hosts are all this one."""
+    for name, text in {
+        "srun": SRUN,
+        "ssh": SSH,
+        "scontrol": "#!/bin/sh\nprintf 'localhost\nlocalhost\n'\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "localhost,localhost")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (tmp_path / "hosts").write_text("localhost slots=1\nlocalhost slots=1\n")
+
+
+@pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize("started_by", ["srun", pytest.param("ssh", marks=AT_LENGTH)])
+def test_two_hosts_train_like_one(root: Path, tmp_path: Path, started_by: str) -> None:
+    machine = Machine(
+        sequences_per_micro_batch=3,
+        hosts=2,
+        hostfile=str(tmp_path / "hosts") if started_by == "ssh" else None,
+    )
+    job = a_job(root, f"hosts-{started_by}", machine)
+    launch(job)
+    assert_same_training(root / "whole", job.output)
+    assert sorted(path.name for path in job.output.iterdir()) == sorted(
+        path.name for path in (root / "whole").iterdir()
+    )
+
+
+@pytest.mark.usefixtures("programs")
+@AT_LENGTH
+def test_a_mistake_that_only_the_processes_find_is_a_sentence(root: Path) -> None:
+    """Norms have two elements. Nothing is left that would end up in an artifact."""
+    job = a_job(root, "small", Machine(processes=3, deepspeed_stage=3))
+    assert isinstance(job.model, TargetModel)
+    job = job.model_copy(update={"model": job.model.model_copy(update={"hidden_size": 2, "heads": 1})})
+    with pytest.raises(UserError, match="too small for ZeRO stage 3 on 3 processes"):
+        launch(job)
+    assert not list(job.output.iterdir())
 
 
 def test_batch_that_does_not_split_over_the_processes_is_refused(root: Path) -> None:

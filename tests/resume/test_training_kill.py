@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors import SafetensorError
 
 from airlab.errors import UserError
@@ -22,6 +23,7 @@ from airlab.training.checkpoint import read_checkpoint
 from airlab.training.pretrain import Job, pretrain
 from airlab.training.tokenizer import train_tokenizer
 from airlab.training.unfinished import INDEX, RESUME
+from airlab.training.worker import run_job
 
 N_STEPS, BATCH, CONTEXT = 40, 2, 16
 
@@ -80,7 +82,7 @@ def stopped_after(job: Job, n_steps: int, monkeypatch: pytest.MonkeyPatch) -> No
         pretrain(job)
 
 
-def test_run_killed_at_a_random_step_ends_bit_for_bit_like_one_that_was_not(tmp_path: Path) -> None:
+def test_run_killed_three_times_at_random_ends_bit_for_bit_like_one_that_was_not(tmp_path: Path) -> None:
     whole, killed = a_job(tmp_path, "whole"), a_job(tmp_path, "killed")
     pretrain(whole)
     (tmp_path / "job.json").write_text(killed.model_dump_json())
@@ -92,17 +94,20 @@ def test_run_killed_at_a_random_step_ends_bit_for_bit_like_one_that_was_not(tmp_
         "loop.learning_rate = lambda *a: (time.sleep(0.05), rate(*a))[1]\n"
         "pretrain.pretrain(pretrain.Job.model_validate_json(Path(sys.argv[1]).read_text()))\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "job.json")])
-    wanted = int(np.random.default_rng().integers(2, N_STEPS - 10))
     curves = killed.output / "curves.jsonl"
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if curves.exists() and len(curves.read_bytes().splitlines()) >= wanted:
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    assert (killed.output / RESUME / INDEX).exists() and not (killed.output / "model.safetensors").exists()
+    for wanted in sorted(np.random.default_rng().choice(np.arange(2, N_STEPS - 8), 3, replace=False)):
+        process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "job.json")])
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if curves.exists() and len(curves.read_bytes().splitlines()) >= wanted:
+                break
+            time.sleep(0.005)
+        time.sleep(0.05 * np.random.default_rng().random())
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+        assert (killed.output / RESUME / INDEX).exists() and not (
+            killed.output / "model.safetensors"
+        ).exists()
     facts = pretrain(killed)
     assert 0 < int(str(facts["resumed_at_step"])) < N_STEPS
     assert result(killed.output) == result(whole.output)
@@ -243,6 +248,19 @@ def test_files_of_two_checkpoints_are_refused(two: tuple[Path, Path]) -> None:
     shutil.copy(five / INDEX, six / INDEX)  # the other's index, whose files are not here
     with pytest.raises(UserError, match="has lost 000000005-00000"):
         resumed(six)
+
+
+def test_too_little_memory_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, short = a_job(tmp_path, "whole"), a_job(tmp_path, "short")
+    pretrain(whole)
+    stopped_after(short, 5, monkeypatch)
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="ran out of memory while training"):
+        patch.setattr(loop, "learning_rate", lambda *_: torch.empty(1 << 46))
+        run_job(short)
+    assert pretrain(short)["resumed_at_step"] == 5
+    assert result(short.output) == result(whole.output)
 
 
 def test_a_checkpoint_of_an_earlier_airlab_is_told(tmp_path: Path) -> None:

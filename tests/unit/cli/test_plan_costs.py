@@ -61,8 +61,23 @@ def test_memory_is_shown_for_every_zero_stage_and_the_machines_own_is_marked(air
     states = [number(row(out, name)[1]) for name in ("no ZeRO", "ZeRO 1", "ZeRO 2", "ZeRO 3")]
     assert states == sorted(states, reverse=True)
     assert row(out, "ZeRO 3")[0] == "ZeRO 3 (this machine)"
-    assert number(row(out, "training, ")[6]) == max(map(number, row(out, "ZeRO 3")[3:5]))
+    assert row(out, "training, ")[6] == row(out, "ZeRO 3")[3]
     assert "no peak on a GPU has been compared" in out
+
+
+def test_what_recomputing_and_offloading_save_is_what_a_machine_with_them_takes(airlab: Airlab) -> None:
+    out = airlab("plan", *PAPER).out
+    update, recomputed, offloaded, host = map(number, row(out, "ZeRO 3")[3:7])
+    assert update > recomputed > offloaded and host > 0
+    chosen = airlab("plan", *PAPER, "machine.recompute=true", "machine.offload=all").out
+    assert number(row(chosen, "ZeRO 3")[3]) == number(row(chosen, "training, ")[6]) == offloaded
+
+
+def test_a_plan_counts_the_machines_hosts_unless_others_are_planned_with(airlab: Airlab) -> None:
+    two = airlab("plan", "scale=h100", "machine=slurm-2x8").out
+    assert "On 16 GPUs (2 hosts of 8)" in two and "Planned with" not in two
+    other = airlab("plan", "scale=h100", "machine=slurm-2x8", "planning.hosts=4").out
+    assert "On 32 GPUs (4 hosts of 8)" in other and "a run trains on machine.hosts=2" in other
 
 
 def test_there_is_no_price_unless_one_is_given(airlab: Airlab) -> None:

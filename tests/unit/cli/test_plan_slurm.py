@@ -54,6 +54,13 @@ def test_a_job_asks_for_one_host_and_all_its_gpus() -> None:
     assert not {"array", "account", "qos", "constraint", "mem", "wckey"} & set(asked)
 
 
+def test_a_job_on_several_hosts_asks_for_them_and_runs_airlab_once() -> None:
+    asked = directives(slurm.run_script("n", MACHINE.model_copy(update={"hosts": 2}), []))
+    assert asked["nodes"] == "2" and asked["ntasks-per-node"] == "1" and asked["gpus-per-node"] == "8"
+    script = slurm.run_script("n", MACHINE.model_copy(update={"hosts": 2}), [])
+    assert "srun" not in script.splitlines()[-1]
+
+
 def test_every_setting_reaches_the_script() -> None:
     asked = Slurm(
         hours=2, cpus_per_process=3, memory_gb=64, partition="p", account="a", qos="q", constraint="h100",
