@@ -50,7 +50,7 @@ def run_to_the_end(
     """
     counts = [(weight.numel(), weight.requires_grad) for weight in module.parameters()]
     if machine.recompute:
-        recompute_layers(module)
+        recompute_layers(module, machine)
     resumed = read_checkpoint(output / RESUME, identity)
     if resumed is not None:
         restore_weights(module, resumed)

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from airlab.schema.machine import Machine
 from airlab.stages.fine_tune import FineTune
 from airlab.store.files import Files
 from airlab.store.store import Store
+from airlab.training import recompute
 from airlab.training.fine_tune import TuningJob, fine_tune
 from airlab.training.launch import launch
 from airlab.training.trace_data import PackedTraces, TraceData
@@ -149,3 +151,21 @@ def test_data_of_another_vocabulary_are_refused(root: Path) -> None:
 def test_a_batch_that_does_not_split_over_the_processes_is_refused(root: Path) -> None:
     with pytest.raises(UserError, match="does not split over 3"):
         launch(a_job(root, "three", Machine(processes=3)))
+
+
+def test_layers_computed_again_keep_traces_apart_as_the_first_time(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit; a layer that forgot in the backward pass where traces begin would learn something else."""
+    again, first = recompute.attention.traces_again, []
+
+    def counted() -> Any:
+        first.append(None)
+        return again()
+
+    monkeypatch.setattr(recompute.attention, "traces_again", counted)
+    job = a_job(root, "recomputed", Machine(sequences_per_micro_batch=BATCH, recompute=True))
+    facts = fine_tune(job)
+    assert len(first) >= int(str(facts["n_steps"])), "no layer was computed again"
+    for name in ("model.safetensors", "curves.jsonl"):
+        assert (job.output / name).read_bytes() == (root / "whole" / name).read_bytes()
