@@ -46,6 +46,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(code)
     monkeypatch.setenv("AIRLAB_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("AIRLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(tmp_path)]))
     return tmp_path
 
@@ -57,7 +58,7 @@ def run(work: Path, *command: str) -> str:
 
 
 def test_the_page_has_the_scripts_that_are_tested() -> None:
-    assert list(SCRIPTS) == ["score.py", "measure.py", "cluster.py"]
+    assert list(SCRIPTS) == ["score.py", "measure.py", "cluster.py", "on_ray.py", "actors.py"]
     assert [line.split()[:2] for line in COMMANDS] == [["airlab", v] for v in ("score", "select", "export")]
 
 
@@ -89,3 +90,22 @@ def test_slurm_is_given_the_tasks_and_they_leave_their_shards(
     stand_in_for_slurm(work / "bin", monkeypatch)
     run(work, "cluster.py")
     assert len(list((work / "store").glob("measure_losses/*.part/shards/losses-*"))) == 2
+
+
+def test_ray_is_given_the_tasks_and_the_stage_joins_what_they_leave(work: Path) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    said = run(work, "on_ray.py")
+    assert "All 4/4 tasks." in said
+    (losses,) = (work / "store").glob("measure_losses/*/losses.parquet")
+    assert pq.read_metadata(losses).num_rows == 299
+
+
+def test_rays_data_sets_take_the_scores_as_columns(work: Path) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    run(work, "actors.py")
+    found = pq.read_table(work / "rows").sort_by("id")
+    assert sorted(found["id"].to_pylist()) == sorted(f"d{n}" for n in range(40))
+    assert {"domain", "text", "n_tokens", "loss_base", "loss_ref", "entropy", "attention_influence"} <= set(
+        found.column_names
+    )
+    assert found["loss_base"].null_count == 1

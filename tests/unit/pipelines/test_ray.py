@@ -39,7 +39,9 @@ COUNT = 600
 @pytest.fixture(scope="module", autouse=True)
 def _cluster() -> Iterator[None]:
     """A real Ray of this host."""
-    # As many threads as in this process: another number rounds otherwise.
+    # Threads: as many as in this process: another number rounds otherwise.
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     told = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     ray.init(
         num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False,
@@ -48,6 +50,7 @@ def _cluster() -> Iterator[None]:
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
     ray.shutdown()
+    patch.undo()
 
 
 def test_a_worker_killed_twice_costs_its_shard_and_the_bytes_are_the_same(
