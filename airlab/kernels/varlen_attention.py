@@ -19,15 +19,15 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 UNMASKED, UNIFORM, ZERO = 0, 1, 2
 """What a head of the mask argument does: attend, attend uniformly, output zeros."""
 
-_LOG2_E = 1.4426950408889634
+LOG2_E = 1.4426950408889634
 
 
 @triton.jit
 def _attend(
-    query, keys, values, output, mask, tiles,
-    q_row, q_head, q_token, o_row, o_head, o_token, scale_log2, window,
+    query, keys, values, output, log_sums, mask, tiles,
+    q_row, q_head, q_token, o_row, o_head, o_token, tokens, scale_log2, window,
     HEADS: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr, VALUE_SIZE: tl.constexpr,
-    BLOCK_SIZE: tl.constexpr, BLOCK_VALUE: tl.constexpr, SLIDING: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr, BLOCK_VALUE: tl.constexpr, SLIDING: tl.constexpr, KEEP: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) // HEADS
@@ -82,6 +82,9 @@ def _attend(
         v = values.load([row, head // GROUP, at, 0]).reshape(BLOCK_K, BLOCK_VALUE)
         mixed = tl.dot(share.to(v.dtype), v, mixed * fade[:, None], input_precision=PRECISION)
         most = higher
+    if KEEP:
+        kept_at = log_sums + tl.program_id(0).to(tl.int64) * tokens + here
+        tl.store(kept_at, most + tl.log2(total), mask=here < end)
     mixed = tl.where(masked == 2, 0.0, mixed / total[:, None])
     value_lane = tl.arange(0, BLOCK_VALUE)
     o_at = output + row.to(tl.int64) * o_row + head * o_head + here[:, None].to(tl.int64) * o_token
@@ -120,7 +123,7 @@ def query_block(head_size: int) -> int:
     return 64 if head_size <= 64 else 128
 
 
-def _described(states: torch.Tensor, block: list[int]) -> TensorDescriptor:
+def described(states: torch.Tensor, block: list[int]) -> TensorDescriptor:
     """What the GPU's tensor memory accelerator needs to know to load blocks of [B, heads, T, size]."""
     step = 16 // states.element_size()
     if states.stride(-1) != 1 or any(s % step for s in states.stride()[:3]) or states.data_ptr() % 16:
@@ -136,6 +139,7 @@ def varlen_attention(
     tiles: torch.Tensor,
     scale: float,
     window: int | None,
+    log_sums: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Causal attention inside each document.
 
@@ -146,6 +150,8 @@ def varlen_attention(
             get undefined results.
         scale: factor of the logits.
         window: positions a query sees, itself included; None for all before it.
+        log_sums: float32 [B, H, T], filled with the logarithm to base 2 of what each query's softmax divides
+            by, which is all that a backward pass needs to know of it.
 
     Returns:
         [B, T, H, Dv], contiguous.
@@ -159,14 +165,14 @@ def varlen_attention(
     block_q, block_k = query_block(size), 32 if exact else 64
     wide = block_q > 64
     _attend[(batch * heads, len(tiles))](
-        query, _described(key, [1, 1, block_k, block_size]), _described(value, [1, 1, block_k, block_value]),
-        output, mask, tiles,
+        query, described(key, [1, 1, block_k, block_size]), described(value, [1, 1, block_k, block_value]),
+        output, output if log_sums is None else log_sums, mask, tiles,
         query.stride(0), query.stride(1), query.stride(2),
         output.stride(0), output.stride(2), output.stride(1),
-        scale * _LOG2_E, window or 0,
+        tokens, scale * LOG2_E, window or 0,
         HEADS=heads, GROUP=heads // key.shape[1], SIZE=size, VALUE_SIZE=value_size,
         BLOCK_SIZE=block_size, BLOCK_VALUE=block_value,
-        SLIDING=window is not None, BLOCK_Q=block_q, BLOCK_K=block_k,
+        SLIDING=window is not None, KEEP=log_sums is not None, BLOCK_Q=block_q, BLOCK_K=block_k,
         PRECISION="tf32x3" if exact else "tf32",
         num_warps=8 if wide or exact else 4, num_stages=3 if wide and not exact else 2,
     )  # fmt: skip

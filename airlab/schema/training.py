@@ -61,7 +61,8 @@ class Optimisation(Frozen):
     gradient_clip: PositiveFloat = 1.0
     """Largest global L2 norm of the gradient."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the matrix products (autocast); weights, optimizer and loss are float32 always."""
+    """Of the matrix products, and on GPUs of what flows from layer to layer in pretraining; weights,
+    optimizer and sums of losses are float32 always."""
 
     @model_validator(mode="after")
     def _fractions_fit(self) -> Self:

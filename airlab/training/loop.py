@@ -4,8 +4,8 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ import torch
 from airlab.errors import UserError
 from airlab.progress import progress
 from airlab.schema.training import Training
+from airlab.text.ahead import ahead
 from airlab.training.checkpoint import generator_states, write_checkpoint
 from airlab.training.engine import Engine
 from airlab.training.schedule import learning_rate
@@ -74,7 +75,14 @@ def train(
     if first_step == 0:
         after_updates(0)
     n_left = packed.n_tokens(first_step * batch, n_steps * batch)
+
+    def micro_batches(step: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        mine = np.arange(step * batch + rank * share, step * batch + (rank + 1) * share)
+        for start in range(0, share, sequences_per_micro_batch):
+            yield packed.tensors(mine[start : start + sequences_per_micro_batch])
+
     with ExitStack() as stack:
+        prepared = stack.enter_context(closing(ahead(map(micro_batches, range(first_step, n_steps)), most=2)))
         curves = None
         advance: Callable[[float], None] = _silent
         if engine.is_main:
@@ -82,22 +90,21 @@ def train(
             curves = stack.enter_context((output / CURVES).open("a"))
             show = stack.enter_context(shown(kept))
             advance = stack.enter_context(progress(label, "tokens", n_left))
-        for step in range(first_step, n_steps):
+        for step, cuts in zip(range(first_step, n_steps), prepared, strict=True):
             rate = learning_rate(step, n_steps, training)
             engine.set_learning_rate(rate)
             first = step * batch
             n_targets = packed.n_targets(first, first + batch)
-            mine = np.arange(first + rank * share, first + (rank + 1) * share)
-            summed = torch.zeros((), dtype=torch.float64)
-            for start in range(0, share, sequences_per_micro_batch):
-                cut = packed.tensors(mine[start : start + sequences_per_micro_batch])
-                micro = engine.backward(cut, n_targets)
-                summed += micro.double().cpu()
+            # Summed where the losses are: whoever looks at a number of a GPU waits for all its work.
+            summed = torch.zeros((), dtype=torch.float64, device=engine.device)
+            for cut in cuts:
+                summed += engine.backward(cut, n_targets).double()
             is_due = engine.is_main and time.monotonic() - last_checkpoint >= every_s
-            total, votes = engine.summed(
-                torch.tensor([float(summed), float(is_due)], dtype=torch.float64, device=engine.device)
-            ).tolist()
-            loss, norm = total / n_targets, engine.clip()
+            votes_at = torch.tensor(float(is_due), dtype=torch.float64, device=engine.device)
+            sums = engine.summed(torch.stack([summed, votes_at]))
+            norm = engine.clip()
+            total, votes = sums.tolist()
+            loss = total / n_targets
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise UserError(
                     f"Training stopped at step {step}: the loss is {loss} and the gradient's norm {norm}; "

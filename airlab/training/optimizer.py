@@ -3,10 +3,11 @@
 import torch
 from torch import nn
 
+from airlab.schema.machine import Machine
 from airlab.schema.training import Training
 
 
-def adamw(model: nn.Module, training: Training) -> torch.optim.AdamW:
+def adamw(model: nn.Module, training: Training, machine: Machine) -> torch.optim.AdamW:
     """AdamW over what is trained; the learning rate is 0 until the loop sets it before each update."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     matrices = [weight for weight in trained if weight.dim() > 1]
@@ -19,7 +20,7 @@ def adamw(model: nn.Module, training: Training) -> torch.optim.AdamW:
         lr=0.0,
         betas=(training.beta1, training.beta2),
         eps=training.epsilon,
-        foreach=True,
+        **({"fused": True} if machine.device == "cuda" else {"foreach": True}),
     )
 
 

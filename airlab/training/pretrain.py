@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
+from torch import nn
 from transformers import LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from airlab.errors import UserError
 from airlab.models.device import use_device
@@ -98,7 +100,6 @@ def pretrain(job: Job) -> dict[str, object]:
     check(job)
     use_device(job.machine)
     mixture = Mixture.open(job.mixture)
-    packed = PackedSequences(mixture)
     encoder = DocumentEncoder(job.tokenizer)
     target, model = _target(job, encoder, mixture.context)
     identity: dict[str, object] = {
@@ -108,9 +109,7 @@ def pretrain(job: Job) -> dict[str, object]:
         "seed": job.seed,
         "vocabulary": encoder.vocabulary_size,
     }
-    if job.machine.device == "cuda":
-        # In place, so that weights keep their names. Every batch but a last, shorter one has the same shape.
-        target.model.compile(dynamic=False)
+    module, packed = with_loss(target, mixture, job)
     n_steps = n_updates(packed.n_sequences, job.training)
     kept = () if job.halvings is None else exported_updates(n_steps, job.halvings)
 
@@ -123,7 +122,7 @@ def pretrain(job: Job) -> dict[str, object]:
             _export(engine, target, job, job.output)
 
     return run_to_the_end(
-        module=SummedLoss(target),
+        module=module,
         packed=packed,
         training=job.training,
         machine=job.machine,
@@ -135,6 +134,20 @@ def pretrain(job: Job) -> dict[str, object]:
         export=export,
         after_updates=keep,
     )
+
+
+def with_loss(target: LlamaForCausalLM, mixture: Mixture, job: Job) -> tuple[nn.Module, PackedSequences]:
+    """What is trained, and its sequences as it takes them."""
+    if job.machine.device == "cpu" or job.training.precision == "float32":
+        return SummedLoss(target), PackedSequences(mixture)
+    from airlab.training.gpu_target import GpuLoss, TiledSequences
+
+    if job.machine.deepspeed_stage == 3:
+        # Its layers are called whole, so their weights must be there whole.
+        from deepspeed.utils import set_z3_leaf_modules
+
+        set_z3_leaf_modules(target, [LlamaDecoderLayer])
+    return GpuLoss(target), TiledSequences(mixture, target.model.layers[0].self_attn.head_dim)
 
 
 def _target(job: Job, encoder: DocumentEncoder, context: int) -> tuple[LlamaForCausalLM, object]:
