@@ -1,34 +1,57 @@
-"""The ledger begins empty and ends with how the tests ended, so that no page is written of half a suite."""
+"""A session tells the ledger which folders it runs whole and how their tests end: no page of half a suite."""
 
 import json
 import os
-from collections import Counter
+import uuid
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 
-from tests.faults.ledger import FULL
+from tests.faults.ledger import FULL, code_digest, write
 
-_outcomes: Counter[str] = Counter()
+HERE = Path(__file__).parent
+FOLDER = "tests/faults/"
+_outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+_deselected: list[pytest.Item] = []
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Forget what an earlier run counted."""
+    """Forget what was counted of other code, and say what is run of this."""
     if path := os.environ.get("AIRLAB_FAULTS_LEDGER"):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text("", encoding="utf-8")
+        os.environ["AIRLAB_FAULTS_SESSION"] = uuid.uuid4().hex
+        code, ledger = code_digest(), Path(path)
+        ledger.parent.mkdir(parents=True, exist_ok=True)
+        before = ledger.read_text(encoding="utf-8").splitlines() if ledger.exists() else []
+        if any(json.loads(line).get("code", code) != code for line in before):
+            ledger.unlink()
+        write({"form": "full" if FULL else "short", "code": code})
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Some tests of a folder are not run, by their names or marks."""
+    _deselected.extend(items)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """A test passes once, in its call, and fails or is skipped wherever it does."""
-    if report.when == "call" or report.outcome != "passed":
-        _outcomes[report.outcome] += 1
+    if report.nodeid.startswith(FOLDER) and (report.when == "call" or report.outcome != "passed"):
+        _outcomes[_area(report.nodeid)][report.outcome] += 1
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Say how it ended."""
-    if path := os.environ.get("AIRLAB_FAULTS_LEDGER"):
-        end = {name: _outcomes[name] for name in ("passed", "failed", "skipped")}
-        line = {"form": "full" if FULL else "short", "status": int(exitstatus), **end}
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    asked = [Path(argument).resolve() for argument in session.config.args]
+    whole = not (_deselected or session.config.option.ignore or session.config.option.ignore_glob)
+    areas = {
+        area: {name: outcomes[name] for name in ("passed", "failed", "skipped")}
+        | {"whole": whole and any(asked_for in (HERE, HERE / area) for asked_for in asked)}
+        for area, outcomes in _outcomes.items()
+    }
+    write({"status": int(exitstatus), "areas": areas})
+
+
+def _area(test: str) -> str:
+    """The folder of a test, "" for those in none."""
+    area, inside, _ = test.removeprefix(FOLDER).partition("::")[0].partition("/")
+    return area if inside else ""

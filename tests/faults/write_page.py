@@ -1,7 +1,7 @@
 """Writes docs/faults.md, and the README's figures, out of what the fault suite counted: `make test-faults`.
 
 Usage: AIRLAB_FAULTS_LEDGER=FILE python -m tests.faults.write_page, after the suite ran in its full form with
-the same ledger. The same counts give the same page.
+the same ledger, at once or folder by folder. The same counts give the same page.
 """
 
 import json
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "faults.md"
@@ -28,6 +29,8 @@ AREAS = {
 }
 """Folders below tests/faults, in the order of the page, and what it calls them."""
 
+_INTERRUPTED = 2
+"""What pytest leaves with where somebody stopped it."""
 _BLOCK = re.compile(r"(<!-- faults -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _ROW = re.compile(r"\| (?P<what>.+) \| (?P<faults>[\d,]+) \| (?P<inputs>[\d,]+) \| (?P<lost>[\d,]+) \|")
 
@@ -46,15 +49,17 @@ class Counts:
 
 @dataclass(frozen=True)
 class Suite:
-    """What one run of the whole suite counted, and the tests that did.
+    """What runs of the whole suite counted, and the tests that did.
 
     Attributes:
         counts: by area and by what was broken.
+        code: digest of what was broken, see `tests.faults.ledger`.
     """
 
     counts: dict[str, dict[str, Counts]]
     passed: int
     skipped: int
+    code: str
 
     @property
     def total(self) -> Counts:
@@ -76,32 +81,43 @@ class Unusable(Exception):
 
 
 def read(lines: Iterable[str]) -> Suite:
-    """A ledger: what tests counted, and how their session ended.
+    """A ledger: what tests counted, and how their sessions ended.
+
+    Sessions of the same code may each have run some of the folders; of one that several ran the last counts.
+    One that was cut off says nothing, and one that failed anything is not made up for by any other.
 
     Raises:
-        Unusable: the suite was not run to its end, failed, was the short form, or lost a record.
+        Unusable: they did not run every folder whole, one failed or was the short form, or a record is lost.
     """
     rows = [json.loads(line) for line in lines if line.strip()]
-    ends = [row for row in rows if "form" in row]
-    if len(ends) != 1 or rows[-1] is not ends[0]:
-        raise Unusable("the ledger does not end with one run's end: run the whole suite with a new one")
-    (end,) = ends
-    if end["form"] != "full":
-        raise Unusable("this was the short form: run the suite with AIRLAB_FAULTS=full")
-    if end["failed"] or end["status"] != 0:
-        raise Unusable(
-            f"{end['failed']} tests failed, and the run ended with {end['status']}: no page of that"
-        )
-    counts: dict[str, dict[str, Counts]] = {}
-    for row in rows[:-1]:
-        area = counts.setdefault(row["area"].replace(" ", "_"), {})
-        counted = Counts(row["faults"], row["inputs"], row["lost"])
-        area[row["what"]] = area.get(row["what"], Counts()) + counted
-    if unknown := sorted(set(counts) - set(AREAS)):
+    begun = {row["session"]: row for row in rows if "form" in row}
+    ended = {row["session"]: row for row in rows if "status" in row and row["status"] != _INTERRUPTED}
+    if not ended:
+        raise Unusable("no run of the suite has ended")
+    if any(begun[session]["form"] != "full" for session in ended):
+        raise Unusable("a run was the short form: run the suite with AIRLAB_FAULTS=full")
+    if len(codes := {row["code"] for row in begun.values()}) != 1:
+        raise Unusable("the ledger is of several versions of the code: run the whole suite with a new one")
+    failed = sum(area["failed"] for row in rows for area in row.get("areas", {}).values())
+    if failed or any(end["status"] != 0 for end in ended.values()):
+        raise Unusable(f"{failed} tests failed: mend them, or delete the ledger, and run the whole suite")
+    areas: dict[str, dict[str, Any]] = {}
+    for session, end in ended.items():
+        areas |= {name: {"session": session, **area} for name, area in end["areas"].items() if area["whole"]}
+    if missing := sorted(set(AREAS) - set(areas)):
+        raise Unusable(f"nothing ran the whole of {', '.join(missing)}: run what is missing")
+    counts: dict[str, dict[str, Counts]] = {name: {} for name in AREAS}
+    for row in rows:
+        if "area" in row and row["session"] == areas.get(row["area"], {}).get("session"):
+            found = counts[row["area"]]
+            counted = Counts(row["faults"], row["inputs"], row["lost"])
+            found[row["what"]] = found.get(row["what"], Counts()) + counted
+    if unknown := sorted({row["area"] for row in rows if "area" in row} - set(AREAS)):
         raise Unusable(f"the page has no place for {', '.join(unknown)}: add it to AREAS")
-    if missing := sorted(set(AREAS) - set(counts) - {"supply_chain"}):  # whose lists break nothing
-        raise Unusable(f"nothing was counted of {', '.join(missing)}: run the whole suite")
-    suite = Suite(counts, end["passed"], end["skipped"])
+    if empty := sorted(name for name, found in counts.items() if not found and name != "supply_chain"):
+        raise Unusable(f"nothing was counted of {', '.join(empty)}")  # whose lists break nothing
+    passed, skipped = (sum(areas[name][how] for name in AREAS) for how in ("passed", "skipped"))
+    suite = Suite({name: found for name, found in counts.items() if found}, passed, skipped, codes.pop())
     if suite.total.lost:
         raise Unusable(f"{suite.total.lost} records were lost")
     return suite
@@ -113,7 +129,9 @@ def page(suite: Suite) -> str:
         "# What was broken on purpose",
         "",
         f"**{suite.sentence}** Counted by {suite.passed:,} tests of `tests/faults` ({suite.skipped:,} "
-        "skipped), which write this page when all of them pass in their full form: `make test-faults`.",
+        "skipped), which write this page when all of them pass in their full form: `make test-faults`. They "
+        f"broke the code of digest `{suite.code}`; `python -m tests.faults.ledger` prints that of the "
+        "files that are here.",
         "",
         "A fault is survived when what is left is whole, the user is told in a sentence where there is "
         "anything to tell, and the same command goes on to the same bytes. An input is tried when each of "
@@ -135,7 +153,8 @@ def page(suite: Suite) -> str:
 def parse(text: str) -> Suite:
     """The suite that a page is of."""
     tests = re.search(r"Counted by ([\d,]+) tests of `tests/faults` \(([\d,]+) skipped\)", text)
-    if tests is None:
+    code = re.search(r"the code of digest `([0-9a-f]+)`", text)
+    if tests is None or code is None:
         raise ValueError("this is no page of the fault suite")
     titles = {title: area for area, title in AREAS.items()}
     counts: dict[str, dict[str, Counts]] = {}
@@ -145,7 +164,7 @@ def parse(text: str) -> Suite:
         elif (row := _ROW.fullmatch(line)) and row["what"] != "**all**":
             what = row["what"].replace("\\|", "|")
             area[what] = Counts(*(_number(row[name]) for name in ("faults", "inputs", "lost")))
-    return Suite(counts, *(_number(number) for number in tests.groups()))
+    return Suite(counts, _number(tests[1]), _number(tests[2]), code[1])
 
 
 def filled(readme: str, suite: Suite) -> str:

@@ -1,6 +1,7 @@
 """A command in a process of its own, with a stand-in for the model's forward pass, and what memory it took.
 
-`python -m tests.faults.load.stand_in VERB key=value …` prints the highest resident memory in KiB.
+`python -m tests.faults.load.stand_in MODEL VERB key=value …` prints the highest resident memory in KiB; MODEL
+is `none` for the stand-in, `real` for the model that the command is given.
 """
 
 import sys
@@ -41,10 +42,10 @@ def peak_kib() -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "score":
+    if sys.argv[1] == "none":
         from airlab.scoring import losses
 
         losses.measure_documents = measure
-    code = dispatch(sys.argv[1:])
+    code = dispatch(sys.argv[2:])
     print(peak_kib())
     sys.exit(code)

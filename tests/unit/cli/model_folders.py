@@ -23,11 +23,11 @@ def save_tokenizer(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
-def random_folder(folder: Path, *, seed: int = 0, context: int = 2048) -> Path:
-    """A random Llama of three layers of four heads that share two key/value heads."""
+def random_folder(folder: Path, *, seed: int = 0, context: int = 2048, layers: int = 3) -> Path:
+    """A random Llama of layers of four heads that share two key/value heads."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=context,
         tie_word_embeddings=True, eos_token_id=1, bos_token_id=None,
     )  # fmt: skip
