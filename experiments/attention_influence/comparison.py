@@ -4,6 +4,7 @@ What every experiment on AttentionInfluence's selection shares; hypotheses and t
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import pyarrow.parquet as pq
@@ -58,7 +59,7 @@ class Comparison(Experiment):
         return self
 
 
-def losses_stage(config: Comparison) -> MeasureLosses:
+def losses_stage(config: Experiment) -> MeasureLosses:
     """The expensive half: heads found and every document measured."""
     corpus, model = corpus_stage(config.corpus), model_input(config.model)
     heads = DetectHeads(model, corpus, config.probes, config.detection)
@@ -228,13 +229,15 @@ def selections_of(some: Iterable[Cell], store: Store) -> Mapping[str, Mapping[st
             continue
         folder = store.find(selection)
         if folder is not None:
-            table = (
-                pq.read_table(folder / "selection.parquet")
-                .group_by("domain")
-                .aggregate([("n_tokens", "sum"), ("n_tokens", "count")])
-            )
-            told[cell.variant] = {
-                row["domain"]: {"documents": row["n_tokens_count"], "tokens": row["n_tokens_sum"]}
-                for row in table.sort_by("domain").to_pylist()
-            }
+            told[cell.variant] = taken_by_domain(folder)
     return told
+
+
+def taken_by_domain(folder: Path) -> dict[str, dict[str, int]]:
+    """Documents and tokens of a finished selection, by domain."""
+    table = pq.read_table(folder / "selection.parquet").group_by("domain")
+    totals = table.aggregate([("n_tokens", "sum"), ("n_tokens", "count")]).sort_by("domain")
+    return {
+        row["domain"]: {"documents": row["n_tokens_count"], "tokens": row["n_tokens_sum"]}
+        for row in totals.to_pylist()
+    }
