@@ -18,8 +18,13 @@ PAGE = Path(__file__).with_name("LICENCES.md")
 UNKNOWN = "unknown"
 _STATED = {
     "HuggingFaceFW/fineweb-edu-classifier": ("apache-2.0", "bd3139f6a539"),
+    "HuggingFaceTB/SmolLM2-1.7B": ("apache-2.0", "effd688a1292"),
+    "HuggingFaceTB/SmolLM2-360M-Instruct": ("apache-2.0", "c15f933c7343"),
+    "HuggingFaceTB/smollm-corpus": ("odc-by", "3ba9d6057741"),
     "Qwen/Qwen2.5-32B-Instruct": ("apache-2.0", "7813703b75d0"),
     "open-web-math/open-web-math": ("odc-by", "main"),
+    "simplescaling/s1K": ("apache-2.0", "d070fdb08560"),
+    "simplescaling/s1K-1.1": ("mit", "064b009f7987"),
 }
 """What the page of a model or data set on the hub states, and the revision at which it was read."""
 
@@ -41,7 +46,7 @@ _TEXTS = """\
 ## Texts and models
 
 Fetched on the user's machine; what of them stands in this repository is named where it stands. Of those on a
-hub, the pages at the pinned revisions could not be read: the revision whose page says it is named.
+hub, a licence is what is said by the page at the revision that is named beside it.
 
 """
 
