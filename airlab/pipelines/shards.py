@@ -1,5 +1,6 @@
 """Many workers for one LossTable: each measures shards of its own, and the stage joins them."""
 
+from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from airlab.lifeline import end_with
 from airlab.pipelines.inputs import reading, use_own_gpu
 from airlab.schema.machine import Machine
 from airlab.stages.shard_notes import noted
-from airlab.stages.shards import ShardedStage, loaded, measured, shard_name, write_shard
+from airlab.stages.shards import SHARDS_AHEAD, ShardedStage, loaded, measured, shard_name, write_shard
 from airlab.store.durable import written
 from airlab.store.store import Store
+from airlab.text.ahead import ahead
 
 
 class MeasureShards(PipelineStep):
@@ -57,7 +59,9 @@ class MeasureShards(PipelineStep):
 
     def _measure(self, store: Store, rank: int, world_size: int) -> None:
         part = store.part(self.stage)
-        with reading(store) as work, pq.ParquetFile(self.stage.source(work)) as table:
+        with ExitStack() as stack:
+            work = stack.enter_context(reading(store))
+            table = stack.enter_context(pq.ParquetFile(self.stage.source(work)))
             every = self.stage.cut(table.metadata, self.machine)
             shards = every[rank::world_size]
             missing = [shard for shard in shards if not (part / shard_name("losses", shard)).exists()]
@@ -66,9 +70,10 @@ class MeasureShards(PipelineStep):
                 return
             use_own_gpu(self.machine)
             measuring = loaded(self.stage, work, self.machine, table)
-            for shard in missing:
+            read = (measuring.read(shard) for shard in missing)
+            contents = stack.enter_context(closing(ahead(read, most=SHARDS_AHEAD)))
+            for shard, content in zip(missing, contents, strict=True):
                 with self.track_time("shard"), noted(part, shard, len(every), f"task {rank} of {world_size}"):
-                    content = list(measuring.read(shard))
                     tables = measured(self.stage, measuring, self.machine, shard, content, _silent)
                     for kind in self.stage.KINDS:
                         write_shard(lambda name: written(part / name), kind, shard, tables[kind])

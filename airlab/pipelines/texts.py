@@ -16,8 +16,8 @@ from airlab.stages.masked_model import load_masked
 from airlab.store.files import Files
 
 if TYPE_CHECKING:
-    from airlab.heads.mask import HeadMask
     from airlab.models.load import CausalLM
+    from airlab.models.packed import Reference
 
 SCORES = ("loss_base", "loss_ref", "entropy", "attention_influence")
 """Besides `n_tokens`; losses and entropy in nats a token."""
@@ -69,16 +69,16 @@ class Scorer:
         use_own_gpu(self.machine)
         with reading(None) as work:
             lm, mask = load_masked(work, self.machine, self.model, self.heads, self.masking, self.scoring)
-        return LoadedScorer(self, lm, mask)
+        return LoadedScorer(self, lm, mask.reference(lm.device))
 
 
 @dataclass(frozen=True)
 class LoadedScorer:
-    """The model and its masked heads."""
+    """The model, and what makes the reference model of it."""
 
     asked: Scorer
     lm: "CausalLM"
-    mask: "HeadMask"
+    reference: "Reference"
 
     def score(self, texts: Sequence[str], name: Callable[[int], str]) -> dict[str, list[Any]]:
         """`n_tokens` (predicted) and SCORES of every text.
@@ -103,7 +103,7 @@ class LoadedScorer:
         try:
             sums = measure_documents(
                 self.lm,
-                self.mask.reference(self.lm.device),
+                self.reference,
                 [tokens[number] for number in usable],
                 window_tokens=self.asked.scoring.window_tokens,
                 tokens_per_batch=machine.tokens_per_batch,

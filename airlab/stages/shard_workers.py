@@ -5,43 +5,28 @@ was killed had in hand goes to whoever is free. Workers are started anew (spawn)
 with a tokenizer's or PyTorch's threads may wait for them forever. They end when that process does.
 """
 
+import gc
 import multiprocessing
-import os
 import signal
 import statistics
-import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import pyarrow.parquet as pq
+from typing import Any
 
 from airlab.errors import UserError
-from airlab.lifeline import end_with
 from airlab.progress import announce, duration, progress
 from airlab.schema.machine import Machine
-from airlab.stages.shard_notes import noted
-from airlab.stages.shards import (
-    SHARDS_AHEAD,
-    ShardedStage,
-    loaded,
-    measured,
-    shard_name,
-    told,
-    write_shard,
-)
-from airlab.store.durable import disk_trouble, size_of, written
+from airlab.stages.shard_worker import WorkerJob, run_worker, worker_name
+from airlab.stages.shards import SHARDS_AHEAD, ShardedStage, shard_name, told
 from airlab.store.fingerprint import fingerprint
-from airlab.store.stage import Stage, Workdir
+from airlab.store.stage import Workdir
 from airlab.text.documents import Shard
 
 MOST_DEATHS = 3
@@ -97,30 +82,16 @@ def measure_in_workers(
         UserError: what a worker refused, or a shard that killed `MOST_DEATHS` workers.
         RuntimeError: a worker failed otherwise; it has printed how.
     """
+    _make_room(machine)
     inputs = {fingerprint(item): work.input(item) for item in stage.inputs()}
-    job = partial(_Job, stage, inputs, work.folder, machine, count, len(shards))
+    job = partial(WorkerJob, stage, inputs, work.folder, machine, count, len(shards))
     with ExitStack() as shown:
         crew = _Crew(work, stage, job, deque(missing), advance)
         shown.callback(crew.end)
         for number in range(count):
-            label = f"{_name(machine, number)}, of {count}"
+            label = f"{worker_name(machine, number)}, of {count}"
             crew.start(number, shown.enter_context(progress(label, stage.UNITS)))
         crew.finish()
-
-
-class _Job(NamedTuple):
-    """What a worker is started with."""
-
-    stage: ShardedStage
-    inputs: Mapping[str, Path]
-    """Folders of the stage's inputs, by fingerprint."""
-    part: Path
-    """The stage's unfinished folder."""
-    machine: Machine
-    of_workers: int
-    of_shards: int
-    number: int
-    """Of this worker, from 0."""
 
 
 @dataclass
@@ -146,7 +117,7 @@ class _Crew:
         self,
         work: Workdir,
         stage: ShardedStage,
-        job: Callable[[int], _Job],
+        job: Callable[[int], WorkerJob],
         waiting: deque[Shard],
         advance: Callable[[float], None],
     ) -> None:
@@ -160,7 +131,7 @@ class _Crew:
     def start(self, number: int, advance: Callable[[float], None]) -> None:
         ours, its = multiprocessing.get_context("spawn").Pipe()
         process = multiprocessing.get_context("spawn").Process(
-            target=_work, args=(self.job(number), its), name=_name(self.machine, number)
+            target=run_worker, args=(self.job(number), its), name=worker_name(self.machine, number)
         )
         with _without_interrupts():  # Ctrl-C is for this process, which ends the worker in order
             process.start()
@@ -235,7 +206,7 @@ class _Crew:
         code = worker.process.exitcode or 0
         place = worker.held[0] if worker.held else None
         at = "while it started" if place is None else f"at {told(self.stage, place)}"
-        who = _name(self.machine, worker.number)
+        who = worker_name(self.machine, worker.number)
         if code >= 0:
             raise RuntimeError(f"{who} ended with exit code {code} {at}; its error is printed above")
         how = f"{who} was killed by {signal.Signals(-code).name} {at}"
@@ -266,14 +237,10 @@ class _Crew:
                 continue
             self.told.add(worker.held[0])
             announce(
-                f"{_name(self.machine, worker.number)} (process {worker.process.pid}) has been at "
+                f"{worker_name(self.machine, worker.number)} (process {worker.process.pid}) has been at "
                 f"{told(self.stage, worker.held[0])} for {duration(spent)}; half of the others took "
                 f"{duration(usual)} or less"
             )
-
-
-def _name(machine: Machine, number: int) -> str:
-    return f"GPU {number}" if machine.device == "cuda" else f"worker {number + 1}"
 
 
 @contextmanager
@@ -287,68 +254,13 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(job: _Job, pipe: Connection) -> None:
-    """A worker: measures what it is dealt until the pipe is closed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    end_with(parent)
-    try:
-        with suppress(EOFError):  # nothing more to do
-            _measure_dealt(job, pipe)
-    except UserError as mistake:
-        pipe.send(("mistake", str(mistake)))
-    except Exception as error:
-        trouble = disk_trouble(error, job.part, size_of(job.part))
-        if trouble is None:
-            raise
-        pipe.send(("mistake", str(trouble)))
-
-
-def _measure_dealt(job: _Job, pipe: Connection) -> None:
-    _use_own_share(job)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ThreadPoolExecutor(1, thread_name_prefix="ahead") as reader,
-    ):
-        work = Workdir(Path(folder), partial(_input, job.inputs))
-        with pq.ParquetFile(job.stage.source(work)) as table:
-            measuring = loaded(job.stage, work, job.machine, table)
-            dealt: deque[tuple[Shard, Future[list[Any]]]] = deque()
-
-            def read(shard: Shard) -> list[Any]:
-                return list(measuring.read(shard))
-
-            while True:
-                while not dealt or pipe.poll():
-                    shard = Shard(*pipe.recv())
-                    dealt.append((shard, reader.submit(read, shard)))
-                shard, content = dealt.popleft()
-                pipe.send(("begun", None))
-                with noted(job.part, shard, job.of_shards, _name(job.machine, job.number)):
-                    tables = measured(
-                        job.stage,
-                        measuring,
-                        job.machine,
-                        shard,
-                        content.result(),
-                        lambda n: pipe.send(("advanced", n)),
-                    )
-                    for kind in job.stage.KINDS:
-                        write_shard(lambda name: written(job.part / name), kind, shard, tables[kind])
-                pipe.send(("saved", None))
-
-
-def _use_own_share(job: _Job) -> None:
-    """This worker's GPU, or its share of the cores."""
-    if job.machine.device == "cuda":
+def _make_room(machine: Machine) -> None:
+    """Give back what earlier stages left on this process's GPU: a worker takes that one too."""
+    if machine.device == "cuda":
         import torch
 
-        torch.cuda.set_device(job.number)
-    elif "OMP_NUM_THREADS" not in os.environ:
-        import torch
+        from airlab.scoring.recorded import recorded_pass
 
-        torch.set_num_threads(max(1, torch.get_num_threads() // job.of_workers))
-
-
-def _input(inputs: Mapping[str, Path], stage: Stage) -> Path:
-    return inputs[fingerprint(stage)]
+        recorded_pass.cache_clear()
+        gc.collect()
+        torch.cuda.empty_cache()
