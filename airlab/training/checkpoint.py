@@ -14,7 +14,6 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,24 +84,21 @@ def write_checkpoint(
         identity: what is trained on what: mixture, model, training, seed.
     """
     folder.mkdir(exist_ok=True)
-    _tidy(folder)  # what a killed attempt left takes room
+    _tidy(folder)  # what an attempt left that was killed, or for which the disk was too small
     mark = uuid.uuid4().hex
     files: list[str] = []
-    try:
-        states = ((key(_GENERATOR, name), state) for name, state in generators.items())
-        for content in _filled(itertools.chain(states, tensors)):
-            name = f"{n_steps_done:09d}-{len(files):05d}.safetensors"
-            save_file(content, folder / name, metadata={"checkpoint": mark})
-            _flush(folder / name)
-            files.append(name)
-        index = {"n_steps_done": n_steps_done, "identity": identity, "checkpoint": mark, "files": files}
-        (folder / _PARTIAL).write_text(json.dumps(index, sort_keys=True))
-        _flush(folder / _PARTIAL)
-        (folder / _PARTIAL).replace(folder / INDEX)
-        _flush(folder)
-    finally:
-        with suppress(OSError):  # what is wrong with the disk is told by what was being written
-            _tidy(folder)
+    states = ((key(_GENERATOR, name), state) for name, state in generators.items())
+    for content in _filled(itertools.chain(states, tensors)):
+        name = f"{n_steps_done:09d}-{len(files):05d}.safetensors"
+        save_file(content, folder / name, metadata={"checkpoint": mark})
+        _flush(folder / name)
+        files.append(name)
+    index = {"n_steps_done": n_steps_done, "identity": identity, "checkpoint": mark, "files": files}
+    (folder / _PARTIAL).write_text(json.dumps(index, sort_keys=True))
+    _flush(folder / _PARTIAL)
+    (folder / _PARTIAL).replace(folder / INDEX)
+    _flush(folder)
+    _tidy(folder)
 
 
 def read_checkpoint(folder: Path, identity: dict[str, object]) -> Checkpoint | None:

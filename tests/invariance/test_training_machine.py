@@ -14,7 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 from airlab.errors import UserError
+from airlab.evaluation.client import evaluate
+from airlab.evaluation.records import read_records
+from airlab.evaluation.tasks.build import build_tasks
+from airlab.evaluation.tasks.files import write_tasks
+from airlab.evaluation.tasks.items import Document
 from airlab.randomness import generator
+from airlab.schema.evaluation import BitsPerByte, TaskSpec
 from airlab.schema.machine import Machine
 from airlab.schema.training import TargetModel, Training
 from airlab.training import loop
@@ -191,6 +197,25 @@ def test_two_halves_are_bit_for_bit_the_whole(trained: Path, way: str) -> None:
 def test_a_run_goes_on_over_any_number_of_processes_and_any_stage(trained: Path) -> None:
     """One process, three under ZeRO 3, two in every other way, and one again."""
     assert_same_training(trained / "whole", trained / "moved")
+
+
+def test_what_every_stage_leaves_is_loaded_and_evaluated_alike(trained: Path, tmp_path: Path) -> None:
+    texts = ["a few words", "words a few", "few a words", "a word", "wordsworth", "few words"]
+    documents = [Document(f"d{i}", "prose", "made", text) for i, text in enumerate(texts)]
+    spec = TaskSpec(
+        minimum_items=6,
+        tasks=(BitsPerByte(items=6, domains=("prose",), max_bytes=CONTEXT - 4, min_bytes=4),),
+    )
+    (tmp_path / "tasks").mkdir()
+    write_tasks(tmp_path / "tasks", build_tasks(documents, spec, 0))
+    found = {}
+    for name in ("whole", *WAYS, "moved"):
+        records = tmp_path / f"{name}.parquet"
+        evaluate(trained / name, tmp_path / "tasks", records, batch_size=6, device="cpu", seed=0)
+        found[name] = np.array([record.value for record in read_records(records)])
+    assert len(found["whole"]) == 6 and found["whole"].std() > 0
+    for name, values in found.items():
+        np.testing.assert_allclose(values, found["whole"], rtol=1e-4, err_msg=name)
 
 
 def test_recomputed_layers_train_alike(root: Path) -> None:
