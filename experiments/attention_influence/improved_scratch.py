@@ -14,19 +14,14 @@ scales show that it runs.
 
 from typing import ClassVar, Literal
 
-from airlab.reporting.findings import Findings
-from airlab.reporting.goals import goals_page
-from airlab.reporting.tables import build_table
-from airlab.store.store import Store
 from experiments.attention_influence.comparison import (
     Comparison,
     cell_stages,
     cells,
     losses_stage,
     selections,
-    table_spec,
 )
-from experiments.base import cell_records
+from experiments.attention_influence.weak_to_strong import find
 
 __all__ = ["Config", "cells", "find", "losses_stage", "selections", "targets"]
 
@@ -38,15 +33,3 @@ class Config(Comparison):
 
     TITLE: ClassVar[str] = "Improved selectors, from scratch"
     name: Literal["attention_influence/improved_scratch"]
-
-
-def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
-    """The table, and the page of the two goals, from finished cells.
-
-    Raises:
-        IncompleteTable: a cell has no result and `partial` is off.
-    """
-    spec, records = table_spec(config), cell_records(cells(config), store)
-    table = build_table(spec, records, partial=partial)
-    page = goals_page(f"{config.TITLE}, two goals, scale {config.scale}", spec, records, partial=partial)
-    return Findings(table, () if page is None else (page,))
