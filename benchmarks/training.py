@@ -87,7 +87,7 @@ def sections(*, rehearsal: bool) -> dict[str, list[Contender]]:
     """What is run, by the name under which it is saved."""
     small = Contender("airlab", "124m", "airlab", 32, 128, updates=26, warm_up=6)
     large = Contender("airlab", "360m", "airlab", 16, 128, updates=10, warm_up=3)
-    text = Contender("", "30m", "airlab", 16, 16, updates=300, warm_up=5, text="files", learning_rate=1e-3)
+    text = Contender("", "30m", "airlab", 16, 16, updates=300, warm_up=5, text="files", learning_rate=5e-4)
     if rehearsal:
         small = large = replace(
             small, shape="tiny", engine="library", micro_batch=2, batch=4, updates=4, warm_up=2, device="cpu"
@@ -135,7 +135,11 @@ def documents(contender: Contender, n_tokens: int) -> tuple[np.ndarray, list[int
     starts: list[int] = []
     if contender.text == "files":
         folder = Path(sysconfig.get_paths()["stdlib"])
-        paths = sorted(path for path in folder.glob("*/*.py") if "test" not in str(path.relative_to(folder)))
+        paths = sorted(
+            path
+            for path in folder.rglob("*.py")
+            if not {"site-packages", "dist-packages", "test", "tests"} & set(path.relative_to(folder).parts)
+        )
         for path in draw.permutation(np.array(paths)).tolist():
             starts.append(sum(map(len, tokens)))
             tokens.append(np.frombuffer(b"\0" + path.read_bytes(), dtype=np.uint8).astype("<u2"))
@@ -216,9 +220,11 @@ def _train_ours(contender: Contender, folder: Path, mark: Any) -> list[float]:
     )
     mixture = Mixture.open(folder)
     target = build_target(shape, shape.vocabulary, 0, seed=0)
-    module, packed = with_loss(target, mixture, job)
+    module: torch.nn.Module
     if contender.engine == "library":
         module, packed = SummedLoss(target), PackedSequences(mixture)
+    else:
+        module, packed = with_loss(target, mixture, job)
     run_to_the_end(
         module=module,
         packed=packed,
@@ -341,10 +347,13 @@ def render(results: dict[str, Any]) -> str:
     for name, section in results["sections"].items():
         where = section["provenance"]
         hardware = ", ".join(where["gpus"]) or where["cpu"]
-        rows = [_row(row, section["rows"][0], peak) for row in section["rows"] if "failed" not in row]
+        if failed := [row["contender"]["title"] for row in section["rows"] if "failed" in row]:
+            parts.append(f"## {name}\n\nFailed: {', '.join(failed)}.\n")
+            continue
+        rows = [_row(row, section["rows"][0], peak) for row in section["rows"]]
         head = ["", "tokens/s", "rate next to the first", "MFU", "causal", "done", "peak GiB"]
         if name == "fidelity":
-            head, rows = ["", "last 30 losses, mean", "next to the last"], _fidelity(section["rows"])
+            head, rows = ["", "last 100 losses, mean", "next to the last"], _fidelity(section["rows"])
         shape = SHAPES[section["rows"][0]["contender"]["shape"]]
         parts += [f"## {name}, context {shape.context:,}\n\n{table(head, rows)}\n\n{hardware}.\n"]
     return "\n".join(parts)
@@ -367,7 +376,7 @@ def _row(row: dict[str, Any], first: dict[str, Any], peak: float | None) -> list
 
 
 def _fidelity(rows: list[dict[str, Any]]) -> list[list[str]]:
-    last = [statistics.fmean(row["losses"][-30:]) for row in rows]
+    last = [statistics.fmean(row["losses"][-100:]) for row in rows]
     return [
         [row["contender"]["title"], f"{mean:.4f}", f"{mean - last[-1]:+.4f}"]
         for row, mean in zip(rows, last, strict=True)

@@ -151,10 +151,11 @@ class GpuLoss(nn.Module):
         model = self.target.model
         with torch.autocast(input_ids.device.type, enabled=False):
             angles = position_ids.flatten()[:, None, None] * model.rotary_emb.inv_freq
+            rotation = angles.cos(), angles.sin()
             states = model.embed_tokens(input_ids.flatten()).to(self._precision)
             pending = torch.zeros_like(states)
             for layer in model.layers:
-                states, pending = layer(states, pending, angles.cos(), angles.sin(), *tiles)
+                states, pending = layer(states, pending, *rotation, *tiles)
             loss: torch.Tensor = self.target.lm_head(model.norm(states, pending), labels.flatten())
         return loss
 
