@@ -14,9 +14,13 @@ import pytest
 from airlab.errors import UserError
 from airlab.schema.machine import Machine
 from airlab.stages.measure_losses import MeasureLosses
+from airlab.stages.shard_notes import read_notes
 from airlab.store.files import Files
 from airlab.store.plan import Plan
 from airlab.store.store import Store
+from tests.resume.steps_worker import stage as steps_stage
+from tests.unit.cli.conftest import text, write_jsonl
+from tests.unit.cli.model_folders import random_folder
 from tests.unit.scoring.made_stage import scoring_stage
 
 pytest.importorskip("datatrove")
@@ -137,6 +141,23 @@ def test_a_task_that_is_never_tried_again_is_done_by_the_stage(
     assert (store.folder(stage) / "losses.parquet").read_bytes() == (alone / "losses.parquet").read_bytes()
 
 
+def test_steps_of_traces_are_measured_in_the_same_way(tmp_path: Path) -> None:
+    (tmp_path / "heads.json").write_text("[[1, 2]]")
+    random_folder(tmp_path / "model")
+    traces = [{"prompt": text(n), "response": f"{text(n + 1)}\n\n{text(n + 2)}"} for n in range(300)]
+    write_jsonl(tmp_path / "traces.jsonl", traces)
+    stage = steps_stage(tmp_path)
+    alone, store = Store(tmp_path / "alone"), Store(tmp_path / "store")
+    Plan(alone, [stage]).run(MACHINE)
+    Plan(store, [stage.traces]).run(MACHINE)
+    for rank in range(2):
+        MeasureShards(stage, store.root, MACHINE).run(rank=rank, world_size=2)
+    assert [note.worker for note in read_notes(store.part(stage))] == ["task 0 of 2", "task 1 of 2"]
+    Plan(store, [stage]).run(MACHINE)
+    for name in ("losses.parquet", "steps.parquet", "skipped.parquet"):
+        assert (store.folder(stage) / name).read_bytes() == (alone.folder(stage) / name).read_bytes()
+
+
 def test_a_finished_table_is_not_measured_again(stage: MeasureLosses, alone: Path) -> None:
     MeasureShards(stage, alone.parents[1], MACHINE).run()
     assert not Store(alone.parents[1]).part(stage).exists()
@@ -179,7 +200,7 @@ def test_documents_in_somebodys_pipeline_get_the_same_numbers(stage: MeasureLoss
 def test_a_task_without_documents_loads_no_model(
     stage: MeasureLosses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airlab.pipelines.documents.load_masked", None)
+    monkeypatch.setattr("airlab.pipelines.texts.load_masked", None)
     assert scored(stage, []) == []
 
 
@@ -207,8 +228,8 @@ def stand_in_for_slurm(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "merge_stats": "#!/bin/bash\n",
         "launch_pickled_pipeline": f'#!/bin/bash\n{launch} "$@"\n',
     }
-    for name, text in commands.items():
-        (bin_folder / name).write_text(text)
+    for name, script in commands.items():
+        (bin_folder / name).write_text(script)
         (bin_folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
 
