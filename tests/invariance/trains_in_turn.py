@@ -32,8 +32,8 @@ def main(folder: Path) -> None:
     for given in json.loads((folder / "jobs.json").read_text()):
 
         def write_and_stop(*what: Any, after: int | None = given["stop"]) -> None:
-            write(*what)
             if what[-1] == after:
+                write(*what)
                 torch.distributed.barrier()
                 raise Stopped
 
