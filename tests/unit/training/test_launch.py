@@ -14,7 +14,8 @@ from torch import nn
 from airlab.errors import UserError
 from airlab.schema.machine import Machine
 from airlab.schema.training import Training
-from airlab.training import hosts, launch
+from airlab.store.durable import disk_trouble
+from airlab.training import hosts, launch, worker
 from airlab.training.engine import Engine
 from airlab.training.out_of_memory import memory_errors
 from airlab.training.worker import Told, read_told, run_job
@@ -195,3 +196,48 @@ def test_hostfiles_that_do_not_suffice_are_refused(tmp_path: Path, text: str | N
         names.write_text(text)
     with pytest.raises(UserError, match=said):
         hosts.host_commands(TWO.model_copy(update={"hostfile": str(names)}), tmp_path, {})
+
+
+def launched(folder: Path, monkeypatch: pytest.MonkeyPatch, *scripts: str) -> dict[str, object]:
+    """Launch two hosts that run these scripts in the folder where processes say what they have to."""
+    commands = [["sh", "-c", f"cd {folder}/{launch.LAUNCH} && {script}"] for script in scripts]
+    monkeypatch.setattr(launch, "host_commands", lambda *_: commands)
+    job = a_job(folder, TWO)
+    job.model_dump_json = lambda: "{}"
+    return launch.launch(job)
+
+
+def say(rank: int, **said: object) -> str:
+    return f"echo {shlex.quote(json.dumps(said))} > process-{rank}.json"
+
+
+def test_facts_come_from_the_first_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert launched(tmp_path, monkeypatch, say(0, facts={"n_steps": 3}), "true") == {"n_steps": 3}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_host_that_fails_ends_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first would sleep for ever; what the second's process said is what is told."""
+    with pytest.raises(UserError, match="of the user"):
+        launched(tmp_path, monkeypatch, "exec sleep 100000", f"{say(5, mistake='of the user')}; exit 1")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RuntimeError, match=r"training failed: processes ended with \[None, 7\]"):
+        launched(tmp_path, monkeypatch, "exec sleep 100000", "exit 7")
+
+
+def test_a_full_disk_under_several_processes_is_told_as_under_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = "SafetensorError: I/O error: No space left on device (os error 28)"
+    with pytest.raises(RuntimeError, match="No space left on device") as failed:
+        launched(tmp_path, monkeypatch, f"{say(0, failure=full)}; exit 1", "true")
+    assert "the disk is full" in str(disk_trouble(failed.value, tmp_path, 0))
+
+
+def test_a_process_takes_room_for_what_it_will_say(tmp_path: Path) -> None:
+    """On a full disk nothing else can be written."""
+    reply = tmp_path / "process-0.json"
+    reply.write_text(" " * worker._ROOM)
+    worker._tell(reply, {"failure": "x" * (worker._ROOM // 2)})
+    assert reply.stat().st_size == worker._ROOM
+    assert read_told(tmp_path, 1).failure == "x" * (worker._ROOM // 2)
