@@ -36,7 +36,7 @@ from airlab.schema.step_weights import StepWeights
 from airlab.schema.traces import Aggregation, Rendering, Segmentation
 from airlab.selection.selectors import make_selector
 from airlab.stages.build_mixture import BuildMixture
-from airlab.stages.inputs import corpus_stage, model_input, traces_stage
+from airlab.stages.inputs import corpus_stage, documents_stage, model_input, traces_stage
 from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 from airlab.store.store import Store
@@ -452,3 +452,5 @@ def test_a_command_tokenizes_what_an_experiment_on_that_corpus_trains_on(compose
     )
     mixtures = {cell.evaluation.checkpoint.mixture for cell in module.cells(config)}
     assert {fingerprint(mixture.tokenized) for mixture in mixtures} == {fingerprint(alone)}
+    (documents,) = {fingerprint(documents_stage(mixture.tokenized)) for mixture in mixtures}
+    assert documents == fingerprint(corpus_stage(config.corpus)), "what a selection of them is exported from"
