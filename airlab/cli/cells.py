@@ -27,6 +27,7 @@ from airlab.stages.build_training import BuildTraining
 from airlab.stages.continue_pretraining import ContinuePretraining
 from airlab.stages.evaluate import Evaluate
 from airlab.stages.fine_tune import FineTune
+from airlab.stages.inputs import documents_stage
 from airlab.stages.pretrain import Pretrain
 from airlab.stages.select_units import SelectUnits
 from airlab.stages.weigh_steps import WeighSteps
@@ -151,7 +152,7 @@ def _trained_on(checkpoint: Trained) -> tuple[Stage, SelectUnits | None]:
         source, selection = checkpoint.data.traces, checkpoint.data.selection
     else:
         assert isinstance(checkpoint.mixture, BuildMixture)
-        source, selection = checkpoint.mixture.tokenized.corpus, checkpoint.mixture.selection
+        source, selection = documents_stage(checkpoint.mixture.tokenized), checkpoint.mixture.selection
     assert selection is None or isinstance(selection, SelectUnits)
     return source, selection
 

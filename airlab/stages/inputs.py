@@ -6,6 +6,7 @@ from airlab.errors import UserError
 from airlab.schema.corpus import Corpus, HubCorpus, PoolCorpus
 from airlab.schema.mixture import MixtureSpec
 from airlab.schema.models import LocalModel, ModelSource, TrainedModel
+from airlab.schema.text import HubDataset
 from airlab.schema.traces import GeneratedTraces, HubTraces, TraceSource
 from airlab.stages.build_mixture import BuildMixture, TokenizeCorpus
 from airlab.stages.build_pool import BuildPool
@@ -34,6 +35,14 @@ def tokenized_stage(source: Corpus, corpus: Stage, tokenizer: Stage) -> Tokenize
     if isinstance(source, HubCorpus):
         return TokenizeShards(source.hub, source.columns, tokenizer, BYTES_PER_SHARD)
     return TokenizeCorpus(corpus, tokenizer)
+
+
+def documents_stage(tokenized: TokenizeCorpus | TokenizeShards) -> Stage:
+    """The stage that makes the documents of a corpus that was made tokens."""
+    if isinstance(tokenized, TokenizeCorpus):
+        return tokenized.corpus
+    assert isinstance(tokenized.source, HubDataset)
+    return ImportCorpus.of_hub(tokenized.source, tokenized.columns)
 
 
 def traces_stage(source: TraceSource) -> BuildTraces | ImportTraces:
