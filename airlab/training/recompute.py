@@ -1,6 +1,7 @@
 """Layers that are computed again in the backward pass instead of keeping what it needs."""
 
 from functools import partial
+from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -12,15 +13,17 @@ from airlab.training import attention
 
 
 def recompute_layers(module: nn.Module, machine: Machine) -> None:
-    """Make every layer keep its input only; raises UserError when the model's layers do not offer that."""
+    """Make every layer keep its input only; raises UserError when the model's layers are not known as such.
+
+    Whatever function a layer has by now is the one that is computed twice. The library's own switch knows its
+    own function only, and does nothing in evaluation mode, in which fine-tuning leaves a model.
+    """
     layers = [layer for layer in module.modules() if isinstance(layer, GradientCheckpointingLayer)]
     if not layers:
         raise UserError("This model's layers cannot be computed again; choose machine.recompute=false.")
-    again = partial(checkpoint, use_reentrant=False)
+    again: dict[str, Any] = {"use_reentrant": False}
     if machine.device == "cpu":  # our own attention is used there, and no compiler that would look into it
-        again = partial(again, context_fn=attention.traces_again)
+        again["context_fn"] = attention.traces_again
     for layer in layers:
-        layer.gradient_checkpointing = True
-        layer._gradient_checkpointing_func = again
-        # The library asks the layer alone; what is inside of it stays in evaluation mode where it is.
-        layer.training = True
+        twice: Any = partial(checkpoint, layer.forward, **again)
+        layer.forward = twice
