@@ -1,8 +1,8 @@
 """The Parquet files of one split of a data set, on a hub at a pinned commit or in a local folder.
 
-A file of a hub is read where it lies, in ranges of bytes, and never copied as a whole: of each row group only
-the columns that are asked for come over the network. Every file is pinned when it is first listed, by its
-size, the hub's own digest and its footer, and held to that whenever it is opened again.
+A file of a hub is read where it lies, in ranges of bytes that hold the row groups and columns asked for, and
+is never copied as a whole. Every file is pinned when it is first listed, by its size, the hub's own digest and
+its footer, and held to that whenever it is opened again.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ from airlab.text.records import contradicts_itself
 from airlab.text.row_ranges import Group
 
 _HUB = "hf://"
-_RANGE_BYTES = 4 << 20
-"""Read from a hub at once, and kept for what is asked for next."""
+_RANGE_BYTES = 8 << 20
+"""Read from a hub at once, and kept for what is asked for next: hubs count requests."""
 _BUFFER_BYTES = 1 << 20
 """Of a column in memory at once, however large the row groups are."""
 _OPENED_AT_ONCE = 8
