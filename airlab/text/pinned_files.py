@@ -1,8 +1,8 @@
 """The Parquet files of one split of a data set, on a hub at a pinned commit or in a local folder.
 
 A file of a hub is read where it lies, in ranges of bytes that hold the row groups and columns asked for, and
-is never copied as a whole. Every file is pinned when it is first listed, by its size, the hub's own digest and
-its footer, and held to that whenever it is opened again.
+is never copied as a whole. Every file is pinned when it is first listed, by its size, the hub's own digest
+and its footer, and held to that whenever it is opened again.
 """
 
 import hashlib
