@@ -203,7 +203,7 @@ def _tidy(folder: Path) -> None:
     named = {INDEX, *json.loads(index.read_text())["files"]} if index.exists() else {INDEX}
     for path in folder.iterdir():
         if path.name not in named:
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _flush(path: Path) -> None:

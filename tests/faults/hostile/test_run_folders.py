@@ -9,10 +9,13 @@ import torch
 from safetensors.torch import save_file
 
 from airlab.errors import UserError
+from airlab.training import launch
 from airlab.training.checkpoint import read_checkpoint
+from airlab.training.pretrain import pretrain
 from airlab.training.unfinished import INDEX, RESUME
 from tests.faults.hostile.planted import Evil
-from tests.faults.ledger import count
+from tests.faults.ledger import FULL, count
+from tests.resume.test_training_kill import a_job, result, stopped_after
 
 ROOT = Path(__file__).parents[3]
 INDEX_KEYS = {"n_steps_done": 3, "identity": {"seed": 1}, "checkpoint": "a", "files": ["a.safetensors"]}
@@ -74,6 +77,52 @@ def test_an_index_reaches_no_file_outside_its_folder(tmp_path: Path) -> None:
         indexed(folder, files=[name])
         with pytest.raises(UserError, match="has lost outside"):
             read_checkpoint(folder, {"seed": 1})
+
+
+OF_OTHERS = (
+    "latest",
+    "global_step5/mp_rank_00_model_states.pt",
+    "global_step5/zero_pp_rank_0_mp_rank_00_optim_states.pt",
+    "model.pt",
+    "optimizer.bin",
+    "pytorch_model.bin",
+    "random_states_0.pkl",
+    "scheduler.bin",
+)
+"""Where DeepSpeed, accelerate and transformers keep what they unpickle."""
+
+
+def plant(folder: Path, mark: Path) -> None:
+    for name in OF_OTHERS:
+        (folder / name).parent.mkdir(exist_ok=True)
+        torch.save(Evil(mark), folder / name)
+    (folder / "latest").write_text("global_step5")
+
+
+def test_pickles_beside_a_checkpoint_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, planted = a_job(tmp_path, "whole"), a_job(tmp_path, "planted")
+    pretrain(whole)
+    stopped_after(planted, 5, monkeypatch)
+    for folder in (planted.output, planted.output / RESUME):
+        plant(folder, tmp_path / "mark")
+    pretrain(planted)
+    assert result(planted.output) == result(whole.output)
+    assert not (tmp_path / "mark").exists()
+    count("hostile", "pickles in model and run folders: never opened", inputs=2 * len(OF_OTHERS))
+
+
+@pytest.mark.skipif(not FULL, reason="DeepSpeed starts; AIRLAB_FAULTS=full")
+@pytest.mark.parametrize("stage", [2, 3])
+def test_nor_does_deepspeed_open_them(tmp_path: Path, stage: int) -> None:
+    job = a_job(tmp_path, "planted")
+    for folder in (job.output, job.output / RESUME):
+        folder.mkdir(exist_ok=True)
+        plant(folder, tmp_path / "mark")
+    machine = job.machine.model_copy(update={"deepspeed_stage": stage})
+    launch.launch(job.model_copy(update={"machine": machine}))
+    assert (job.output / "model.safetensors").exists()
+    assert not (tmp_path / "mark").exists()
+    count("hostile", "pickles in model and run folders: never opened", inputs=2 * len(OF_OTHERS))
 
 
 FORBIDDEN = {"load_checkpoint", "load_state", "save_checkpoint", "save_state", "load_universal_checkpoint"}
