@@ -24,7 +24,8 @@ def session(
 ) -> list[str]:
     """What a session that ran these areas tells: one count of each, and the rows."""
     every = [{"area": area, "what": "it | them", "faults": 1, "inputs": 2, "lost": 0} for area in areas]
-    begin, end = {"form": form, "code": code}, {"status": status, "areas": areas}
+    begin: dict[str, Any] = {"form": form, "code": code}
+    end: dict[str, Any] = {"status": status, "areas": areas}
     return [json.dumps({"session": name, **row}) for row in (begin, *every, *rows, end)]
 
 

@@ -70,9 +70,9 @@ class Broken:
     def full(self, most: int | None) -> None:
         """A disk of a page more each time, until everything fits."""
         most_pages = 4 * self.needed // PAGE
-        sizes = range(1, most_pages)  # a tmpfs of no bytes has no limit
+        sizes = list(range(1, most_pages))  # a tmpfs of no bytes has no limit
         if most is not None:  # what is needed at once is more than what is left
-            sizes = [self.needed * (number + 1) // (most + 1) // PAGE + 1 for number in range(most)]  # type: ignore
+            sizes = sorted({self.needed * (number + 1) // (most + 1) // PAGE + 1 for number in range(most)})
         for pages in sizes:
             with self._disk(f"full after {pages} pages") as place:
                 used = os.statvfs(place)
@@ -159,7 +159,7 @@ class Broken:
             yield self.place
         finally:
             if mounted:
-                subprocess.run(["umount", str(self.place)], check=True)
+                subprocess.run(["umount", "--lazy", str(self.place)], check=True)
 
     def _attempt(self, before: Callable[[], None] | None = None) -> Attempt:
         return attempt(functools.partial(self.pipeline.run, self.given), self.place, before=before)
