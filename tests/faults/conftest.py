@@ -17,14 +17,14 @@ _deselected: list[pytest.Item] = []
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Forget what was counted of other code, and say what is run of this."""
+    """Forget what was counted of other code, or of all if all is run, and say what is run of this."""
     if path := os.environ.get("AIRLAB_FAULTS_LEDGER"):
         os.environ["AIRLAB_FAULTS_SESSION"] = uuid.uuid4().hex
         code, ledger = code_digest(), Path(path)
         ledger.parent.mkdir(parents=True, exist_ok=True)
         before = ledger.read_text(encoding="utf-8").splitlines() if ledger.exists() else []
-        if any(json.loads(line).get("code", code) != code for line in before):
-            ledger.unlink()
+        if HERE in _asked(session) or any(json.loads(line).get("code", code) != code for line in before):
+            ledger.unlink(missing_ok=True)
         write({"form": "full" if FULL else "short", "code": code})
 
 
@@ -41,7 +41,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Say how it ended."""
-    asked = [Path(argument).resolve() for argument in session.config.args]
+    asked = _asked(session)
     whole = not (_deselected or session.config.option.ignore or session.config.option.ignore_glob)
     areas = {
         area: {name: outcomes[name] for name in ("passed", "failed", "skipped")}
@@ -49,6 +49,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         for area, outcomes in _outcomes.items()
     }
     write({"status": int(exitstatus), "areas": areas})
+
+
+def _asked(session: pytest.Session) -> list[Path]:
+    return [Path(argument).resolve() for argument in session.config.args]
 
 
 def _area(test: str) -> str:

@@ -124,7 +124,9 @@ def test_no_page_is_written_of_less_than_the_whole_suite(
 def test_the_readme_gets_the_figures_in_its_block_alone() -> None:
     suite = read(ledger())
     text = "before\n\n<!-- faults -->\nold\n<!-- end -->\nafter\n<!-- results: main -->\n|\n<!-- end -->\n"
-    assert filled(text, suite) == text.replace("old", suite.sentence)
+    assert filled(text, suite) == text.replace(
+        "old", f"{suite.sentence} [docs/faults.md](docs/faults.md) lists them."
+    )
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="make test-faults writes docs/faults.md, and has not yet")

@@ -169,7 +169,8 @@ def parse(text: str) -> Suite:
 
 def filled(readme: str, suite: Suite) -> str:
     """The README with the suite's figures in its block."""
-    return _BLOCK.sub(lambda found: found[1] + suite.sentence + "\n" + found[3], readme)
+    told = f"{suite.sentence} [docs/faults.md](docs/faults.md) lists them.\n"
+    return _BLOCK.sub(lambda found: found[1] + told + found[3], readme)
 
 
 def _row(what: str, counts: Counts) -> str:
