@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -264,6 +267,42 @@ def test_two_hosts_train_like_one(root: Path, tmp_path: Path, started_by: str) -
     assert sorted(path.name for path in job.output.iterdir()) == sorted(
         path.name for path in (root / "whole").iterdir()
     )
+
+
+LAUNCH = """
+import sys; from pathlib import Path
+from airlab.training import launch, pretrain
+launch.launch(pretrain.Job.model_validate_json(Path(sys.argv[1]).read_text()))
+"""
+
+
+@AT_LENGTH
+def test_processes_killed_three_times_at_random_end_bit_for_bit(root: Path, tmp_path: Path) -> None:
+    """The launching process or one of those that train; the others end, and nothing of them stays."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    draw = np.random.default_rng()
+    files = {}
+    for name, moments in (("unharmed", []), ("killed", sorted(draw.choice(N_STEPS - 10, 3, replace=False)))):
+        job = a_job(root, name, on(2, "ZeRO 2"))
+        (tmp_path / name).write_text(job.model_dump_json())
+        program = [sys.executable, "-c", LAUNCH, str(tmp_path / name)]
+        for moment in moments:
+            process = subprocess.Popen(program, env=environment)
+            rows = job.output / "curves.jsonl"
+            while not rows.exists() or len(rows.read_bytes().splitlines()) <= moment:
+                assert process.poll() is None, "it ended before it could be killed"
+                time.sleep(0.01)
+            below = psutil.Process(process.pid).children(recursive=True)
+            training = [one for one in below if "airlab.training.worker" in one.cmdline()]
+            assert len(training) == 2
+            os.kill(draw.choice([process.pid, *(one.pid for one in training)]), signal.SIGKILL)
+            assert process.wait(timeout=120) != 0
+            assert psutil.wait_procs(below, timeout=120)[1] == []
+            assert not (job.output / "model.safetensors").exists()
+        subprocess.run(program, env=environment, check=True)
+        files[name] = [(job.output / file).read_bytes() for file in ("model.safetensors", "curves.jsonl")]
+        assert len(list(job.output.iterdir())) == len(list((root / "whole").iterdir()))
+    assert files["unharmed"] == files["killed"]
 
 
 @pytest.mark.usefixtures("programs")

@@ -66,10 +66,12 @@ def test_memory_is_shown_for_every_zero_stage_and_the_machines_own_is_marked(air
 
 
 def test_what_recomputing_and_offloading_save_is_what_a_machine_with_them_takes(airlab: Airlab) -> None:
-    out = airlab("plan", *PAPER).out
+    out = airlab("plan", *PAPER, "machine.recompute=false").out
     update, recomputed, offloaded, host = map(number, row(out, "ZeRO 3")[3:7])
-    assert update > recomputed > offloaded and host > 0
-    chosen = airlab("plan", *PAPER, "machine.recompute=true", "machine.offload=all").out
+    assert update > recomputed > offloaded and host > 0 and row(out, "ZeRO 3")[7] == "no"
+    again = airlab("plan", *PAPER).out
+    assert number(row(again, "ZeRO 3")[3]) == recomputed and row(again, "ZeRO 3")[7] == "yes"
+    chosen = airlab("plan", *PAPER, "machine.offload=all").out
     assert number(row(chosen, "ZeRO 3")[3]) == number(row(chosen, "training, ")[6]) == offloaded
 
 
