@@ -27,6 +27,16 @@ threading.Thread(target=one.ask, args=(asked,), daemon=True).start()
 time.sleep(600)
 """
 
+CHATS = """
+import sys, time
+from airlab.schema.traces import Rendering
+from airlab.text.rendering import render
+from airlab.text.traces import Message, Trace
+from tests.unit.text.made_chat import chat_tokenizer
+render(chat_tokenizer(), Trace("t", "", (Message("user", "1 + 1?"),), "2"), Rendering())
+time.sleep(600)
+"""
+
 TRAINING = """
 import sys
 from pathlib import Path
@@ -71,6 +81,12 @@ def test_an_evaluation_ends_with_the_process_that_asked_for_it(tmp_path: Path) -
     process, below = started(EVALUATION, tmp_path, "airlab.evaluation.worker", 1)
     assert end_and_look(process, below) == []
     count("kills", "parents of an evaluation, whose process ends with them", faults=1)
+
+
+def test_a_process_of_chat_templates_ends_with_the_one_that_asked_it(tmp_path: Path) -> None:
+    process, below = started(CHATS, tmp_path, "airlab.text.template_process", 1)
+    assert end_and_look(process, below) == []
+    count("kills", "parents of a process of chat templates, which ends with them", faults=1)
 
 
 @pytest.mark.skipif(not FULL, reason="three processes import torch; AIRLAB_FAULTS=full")
