@@ -303,7 +303,10 @@ def run(contender: Contender) -> dict[str, Any]:
             return {"contender": asdict(contender), "failed": ended.stderr.strip().splitlines()[-1]}
         found = json.loads((folder / "measured.json").read_text())
         starts = np.load(folder / "starts.npy")
-        visible = _visible(starts, int(contender.updates * contender.batch), SHAPES[contender.shape].context)
+        context = SHAPES[contender.shape].context
+        if contender.engine == "trainer":  # sees no documents
+            starts = starts[:0]
+        visible = _visible(starts, contender.updates * contender.batch, context)
     return {
         "contender": asdict(contender),
         "visible": visible,
@@ -346,16 +349,22 @@ def render(results: dict[str, Any]) -> str:
     parts = [f"# Training on {results['device']}\n"]
     for name, section in results["sections"].items():
         where = section["provenance"]
-        hardware = ", ".join(where["gpus"]) or where["cpu"]
-        if failed := [row["contender"]["title"] for row in section["rows"] if "failed" in row]:
-            parts.append(f"## {name}\n\nFailed: {', '.join(failed)}.\n")
+        versions = (f"{package} {where['packages'][package]}" for package in ("torch", "transformers"))
+        hardware = ", ".join([*(where["gpus"] or [where["cpu"]]), *versions])
+        done = [row for row in section["rows"] if "failed" not in row]
+        if not done:
             continue
-        rows = [_row(row, section["rows"][0], peak) for row in section["rows"]]
+        rows = [_row(row, done[0], peak) for row in done]
         head = ["", "tokens/s", "rate next to the first", "MFU", "causal", "done", "peak GiB"]
         if name == "fidelity":
-            head, rows = ["", "last 100 losses, mean", "next to the last"], _fidelity(section["rows"])
+            head, rows = ["", "last 100 losses, mean", "next to the last"], _fidelity(done)
         shape = SHAPES[section["rows"][0]["contender"]["shape"]]
         parts += [f"## {name}, context {shape.context:,}\n\n{table(head, rows)}\n\n{hardware}.\n"]
+        parts += [
+            f"{row['contender']['title']}, did not run: {row['failed']}.\n"
+            for row in section["rows"]
+            if "failed" in row
+        ]
     return "\n".join(parts)
 
 
@@ -388,13 +397,19 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sections", nargs="*", default=["124m", "360m", "fidelity"])
+    parser.add_argument(
+        "--sections", nargs="*", default=["124m", "360m", "fidelity"], help="none: make the tables anew"
+    )
     parser.add_argument("--output", type=Path, help="folder of the results; default: beside this file")
     parser.add_argument("--rehearse", action="store_true", help="tiny models; keeps nothing without --output")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if given.work:
         work(given.work)
+        return
+    if not given.sections:
+        for path in (given.output or RESULTS).glob("training-*.json"):
+            path.with_suffix(".md").write_text(render(json.loads(path.read_text())))
         return
     known = sections(rehearsal=given.rehearse)
     if unknown := set(given.sections) - set(known):

@@ -36,6 +36,7 @@ from airlab.store.stage import Stage
 from airlab.terminal import visible
 
 RATES = "scoring-h100.json"
+TRAINING_RATES = "training-h100.json"
 
 
 class PlanCommand(Frozen):
@@ -104,7 +105,9 @@ def show(config: Mapping[str, Any]) -> tuple[Any, RunCommand]:
     store = open_store()
     stages = Plan(store, list(asked_for(module, bound, command).values()))
     rows = stages.explain()
-    planner = Planner(asked.planning, read_measured(rates_file()), command.machine, store)
+    planner = Planner(
+        asked.planning, read_measured(rates_file(RATES), rates_file(TRAINING_RATES)), command.machine, store
+    )
     known = paces(planner, stages, bound.name, bound.scale)
     missing = stages.missing()
     needed = {fingerprint(stage): expected(planner, known, stage) for stage in missing}
@@ -138,11 +141,11 @@ def _seconds(needed: Mapping[str, float | None], address: str) -> str:
     return "unknown" if seconds is None else duration(seconds)
 
 
-def rates_file() -> Path:
-    """The committed measured rates: inside an installed package, or beside it in a checkout."""
+def rates_file(name: str) -> Path:
+    """Committed measured rates: inside an installed package, or beside it in a checkout."""
     package = Path(airlab.__file__).parent
-    inside = package / "rates" / RATES
-    return inside if inside.exists() else package.parent / "benchmarks" / "results" / RATES
+    inside = package / "rates" / name
+    return inside if inside.exists() else package.parent / "benchmarks" / "results" / name
 
 
 def _page(planner: Planner, stages: Sequence[Stage], price: float | None) -> Page:

@@ -210,18 +210,20 @@ class Planner:
         vocabulary = self._vocabulary(stage.tokenizer)
         parameters = self.parameters(stage)
         tokens = stage.training.budget_tokens
+        flops = training_flops(stage.model, vocabulary)
+        bfloat16 = stage.training.precision == "bfloat16"
+        assumed = self.measured.assumed(
+            self.assumptions.training_mfu, self.assumptions.peak_tflops, bfloat16=bfloat16
+        )
+        is_alike = bfloat16 and self.gpus == 1 and not self.machine.recompute
         return Cost(
             f"training, {billions(parameters)} parameters",
             tokens=tokens,
-            flops=tokens * training_flops(stage.model, vocabulary),
+            flops=tokens * flops,
             gpu_bytes=self.training_memory(stage, self.machine.deepspeed_stage).peak,
             # Float32 weights for good; weights and moments to resume from while it trains.
             disk_bytes=16.0 * parameters,
-            rate=self.measured.assumed(
-                self.assumptions.training_mfu,
-                self.assumptions.peak_tflops,
-                bfloat16=stage.training.precision == "bfloat16",
-            ),
+            rate=(self.measured.training(flops) if is_alike else None) or assumed,
         )
 
     def _evaluation(self, stage: Evaluate) -> Cost:

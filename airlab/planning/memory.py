@@ -8,8 +8,9 @@ the weights too (Rajbhandari et al. 2020, section 5):
     stage 2   weights + (gradients + optimizer) / N
     stage 3   (weights + gradients + optimizer) / N + what is gathered of the weights at a time
 
-The activations' formula was read off what autograd saves (a test counts it again); peaks on a GPU, with its
-allocator and its kernels' workspaces, have not been compared with any of this yet.
+The activations' formulas were read off what autograd saves (tests count it again). Peaks measured on an H100
+with 124M and 360M parameters (`benchmarks/training.py`) are up to 7 % higher: allocators keep some memory
+apart, and the backward pass of a layer has gradients of its own.
 """
 
 import math
@@ -27,7 +28,10 @@ LIVE_PARAMETERS = 1_000_000_000
 """Weights that DeepSpeed keeps gathered at most under stage 3 (`stage3_max_live_parameters`)."""
 
 LOGITS_AT_ONCE = 1 << 26
-"""As in training, which computes the others' logits again in the backward pass."""
+"""Of the library's forward pass; the others are computed again in the backward pass."""
+
+ROWS_AT_ONCE = 8192
+"""Positions whose logits the fused loss holds."""
 
 _BYTES_OF_A_LOGIT = 16
 """Logits, the same in float32, their logarithmic softmax, and the gradient."""
@@ -105,26 +109,36 @@ def model_states(
     return ModelStates(gpu=gpu - moved + whole, host=moved * processes_per_host)
 
 
-def activation_bytes(shape: TargetModel, *, bfloat16: bool, packed: bool = True) -> float:
-    """What the backward pass needs of one token in one layer.
+def activation_bytes(shape: TargetModel, *, bfloat16: bool, fused: bool = False) -> float:
+    """What the backward pass needs of one token in one layer, of packed documents.
 
     With hidden size h, inner size f, H heads, key/value width k and context n:
 
-                                     float32                        bfloat16 (autocast)
-        packed documents     40 h + 16 f + 4 n + 4 H + 8     34 h + 8 f + 2 n + 4 H + 8
-        one document         32 h + 8 k + 16 f + 4 H + 8     30 h + 4 k + 8 f + 4 H + 8
+        library, float32                40 h + 16 f + 4 n + 4 H + 8
+        library, bfloat16 (autocast)    34 h +  8 f + 2 n + 4 H + 8
+        fused, bfloat16                 14 h +  6 f + 6 k + 4 H + 8
 
-    The residual stream and the norms are float32 in both. Packed documents need a mask, whose n columns
-    every layer keeps, and with a mask the keys and values are repeated for every query head.
+    The library needs a mask for packed documents, whose n columns every layer keeps; with a mask the keys and
+    values are repeated for every query head. Its residual stream and norms are float32.
+
+    Args:
+        fused: as `airlab.training.gpu_target` computes it.
     """
-    h, f = shape.hidden_size, shape.intermediate_size
-    bits16 = 2 if bfloat16 else 4
-    if packed:
-        attention = (34 if bfloat16 else 40) * h + bits16 * shape.context
-    else:
-        kv_width = h // shape.heads * shape.kv_heads
-        attention = (30 if bfloat16 else 32) * h + 2 * bits16 * kv_width
-    return attention + 4 * bits16 * f + 4 * shape.heads + 8
+    h, f, rest = shape.hidden_size, shape.intermediate_size, 4 * shape.heads + 8
+    if fused:
+        return 14 * h + 6 * f + 6 * (h // shape.heads * shape.kv_heads) + rest
+    if bfloat16:
+        return 34 * h + 8 * f + 2 * shape.context + rest
+    return 40 * h + 16 * f + 4 * shape.context + rest
+
+
+def _loss_bytes(shape: TargetModel, vocabulary: int, tokens: int, *, fused: bool) -> float:
+    """Of the logits that exist together, and of what is made of them."""
+    if not fused:
+        return float(_BYTES_OF_A_LOGIT * vocabulary * min(tokens, max(1, LOGITS_AT_ONCE // vocabulary)))
+    # The projection in bfloat16, its gradient, and one part's share of that; the states' gradient.
+    gradients = (2 + 4 + 2) * vocabulary * shape.hidden_size + 2 * tokens * shape.hidden_size
+    return float(2 * vocabulary * min(tokens, ROWS_AT_ONCE) + gradients)
 
 
 @dataclass(frozen=True)
@@ -135,7 +149,7 @@ class TrainingMemory:
         states: weights, gradients, optimizer.
         casts: bfloat16 copies of all layers' matrices, which the backward pass needs.
         activations: of one micro-batch.
-        logits: of one part of it.
+        logits: of one part of it, and the gradients that are made of them.
         checkpoint: the largest weight, whole, as every process has one after another for a checkpoint.
         host: in the memory of one host, of what is offloaded.
     """
@@ -184,8 +198,9 @@ def training_memory(
     """
     parameters = shape.n_parameters(vocabulary)
     tokens = sequences * shape.context
-    each_layer = tokens * activation_bytes(shape, bfloat16=bfloat16)
-    casts = 2.0 * (shape.layers * matrix_weights(shape) + vocabulary * shape.hidden_size) * bfloat16
+    fused = bfloat16 and stage != 3
+    each_layer = tokens * activation_bytes(shape, bfloat16=bfloat16, fused=fused)
+    casts = 2.0 * shape.layers * matrix_weights(shape) * bfloat16
     activations = shape.layers * each_layer
     if recompute:
         activations = each_layer + shape.layers * tokens * 4 * shape.hidden_size
@@ -199,12 +214,11 @@ def training_memory(
         offload=offload,
         gathered=min(parameters, LIVE_PARAMETERS),
     )
-    rows = min(tokens, max(1, LOGITS_AT_ONCE // vocabulary))
     return TrainingMemory(
         states=states.gpu,
         casts=casts,
         activations=activations,
-        logits=float(_BYTES_OF_A_LOGIT * rows * vocabulary),
+        logits=_loss_bytes(shape, vocabulary, tokens, fused=fused),
         checkpoint=4.0 * shape.hidden_size * max(vocabulary, shape.intermediate_size) if stage else 0.0,
         host=states.host,
     )

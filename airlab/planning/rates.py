@@ -8,6 +8,7 @@ from pathlib import Path
 from airlab.errors import UserError
 
 _ENGINE = "engine-"
+_TARGETS = ("124m", "360m")
 _PRODUCT = "{}, airlab's switches, for seconds"
 
 
@@ -38,8 +39,21 @@ class ScoringSubject:
 
 
 @dataclass(frozen=True)
+class TrainingSubject:
+    """A target whose training in bfloat16 was timed on one GPU.
+
+    Attributes:
+        flops_per_token: useful operations, see `airlab.planning.work`.
+    """
+
+    name: str
+    flops_per_token: float
+    tokens_per_s: float
+
+
+@dataclass(frozen=True)
 class Measured:
-    """What the committed benchmark of scoring says about one kind of GPU.
+    """What the committed benchmarks say about one kind of GPU.
 
     Attributes:
         float32_share: rate of a matrix product in float32, as a share of bfloat16's.
@@ -49,6 +63,8 @@ class Measured:
     source: str
     subjects: tuple[ScoringSubject, ...]
     float32_share: float
+    training_source: str
+    targets: tuple[TrainingSubject, ...]
 
     def scoring(self, flops_per_token: float, *, bfloat16: bool) -> Rate:
         """The rate of the subject that is nearest in operations a token."""
@@ -64,6 +80,18 @@ class Measured:
         """The subject that is nearest in operations a token, as a ratio."""
         return min(self.subjects, key=lambda one: abs(math.log(one.flops_per_token / flops_per_token)))
 
+    def training(self, flops_per_token: float) -> Rate | None:
+        """In bfloat16 on one GPU, of the target that is nearest in operations a token.
+
+        None where it has less than half or more than twice as many: of others nothing was measured.
+        """
+        near = min(self.targets, key=lambda one: abs(math.log(one.flops_per_token / flops_per_token)))
+        if not 0.5 <= near.flops_per_token / flops_per_token <= 2:
+            return None
+        flops = near.flops_per_token * near.tokens_per_s
+        told = f"{self.training_source}, target {near.name} on one {self.gpu}: {flops / 1e12:.0f} TFLOP/s"
+        return Rate(flops, True, f"measured ({told})")
+
     def assumed(self, mfu: float, peak_tflops: float, *, bfloat16: bool) -> Rate:
         """A share of the peak, for what was never timed; a GPU's float32 is slower as measured."""
         flops = mfu * peak_tflops * 1e12 * (1.0 if bfloat16 else self.float32_share)
@@ -73,13 +101,14 @@ class Measured:
         )
 
 
-def read_measured(path: Path) -> Measured:
-    """The committed results of `benchmarks/scoring.py` on a GPU.
+def read_measured(path: Path, training: Path) -> Measured:
+    """The committed results of `benchmarks/scoring.py` and `benchmarks/training.py` on a GPU.
 
     Raises:
-        UserError: the file is missing or of another form.
+        UserError: a file is missing or of another form.
     """
     try:
+        timed = json.loads(training.read_text(encoding="utf-8"))["sections"]
         sections = json.loads(path.read_text(encoding="utf-8"))["sections"]
         products = sections["bound"]["facts"]["flops"]
         return Measured(
@@ -91,11 +120,16 @@ def read_measured(path: Path) -> Measured:
                 if name.startswith(_ENGINE) and "airlab" in section["facts"]["rows"]
             ),
             float32_share=products[_PRODUCT.format("float32")] / products[_PRODUCT.format("bfloat16")],
+            training_source=training.name,
+            targets=tuple(
+                TrainingSubject(name, row["flops_per_token"]["causal"], row["tokens_per_second"])
+                for name, row in ((name, timed[name]["rows"][0]) for name in _TARGETS)
+            ),
         )
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(
-            f"the measured rates in {path} cannot be read ({type(error).__name__}: {error}); "
-            "run benchmarks/scoring.py on a GPU, or reinstall airlab."
+            f"the measured rates in {path} or {training} cannot be read ({type(error).__name__}: {error}); "
+            "run benchmarks/scoring.py and benchmarks/training.py on a GPU, or reinstall airlab."
         ) from error
 
 

@@ -7,7 +7,6 @@ from typing import Literal
 
 from torch import nn
 from transformers import LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from airlab.errors import UserError
 from airlab.models.device import use_device
@@ -138,15 +137,14 @@ def pretrain(job: Job) -> dict[str, object]:
 
 def with_loss(target: LlamaForCausalLM, mixture: Mixture, job: Job) -> tuple[nn.Module, PackedSequences]:
     """What is trained, and its sequences as it takes them."""
-    if job.machine.device == "cpu" or job.training.precision == "float32":
+    if (
+        job.machine.device == "cpu"
+        or job.training.precision == "float32"
+        or job.machine.deepspeed_stage == 3  # has no whole weights to hand to a compiled layer
+    ):
         return SummedLoss(target), PackedSequences(mixture)
     from airlab.training.gpu_target import GpuLoss, TiledSequences
 
-    if job.machine.deepspeed_stage == 3:
-        # Its layers are called whole, so their weights must be there whole.
-        from deepspeed.utils import set_z3_leaf_modules
-
-        set_z3_leaf_modules(target, [LlamaDecoderLayer])
     return GpuLoss(target), TiledSequences(mixture, target.model.layers[0].self_attn.head_dim)
 
 

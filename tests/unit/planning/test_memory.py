@@ -1,10 +1,14 @@
 """Memory by arithmetic: against the ZeRO paper, DeepSpeed's own estimate, and what autograd really keeps."""
 
+import json
+
 import pytest
 import torch
 from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs as zero3_needs
 from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs as zero2_needs
 
+from airlab.cli.plan import TRAINING_RATES, rates_file
+from airlab.planning import memory
 from airlab.planning.memory import (
     PLAIN,
     SHARDED,
@@ -91,7 +95,7 @@ def test_airlab_trains_in_float32_and_keeps_a_copy_when_sharded() -> None:
     assert (PLAIN.total, SHARDED.total) == (16, 20)
 
 
-def kept(model: TargetModel, *, bfloat16: bool, packed: bool) -> int:
+def kept(model: TargetModel, *, bfloat16: bool) -> int:
     """Bytes that autograd keeps for the backward pass of one sequence, without the weights themselves."""
     module = SummedLoss(build_target(model, 128, 0, seed=0))
     weights = {weight.untyped_storage().data_ptr() for weight in module.parameters()}
@@ -103,9 +107,7 @@ def kept(model: TargetModel, *, bfloat16: bool, packed: bool) -> int:
         return tensor
 
     ids = torch.zeros((1, model.context), dtype=torch.int64)
-    positions = torch.arange(model.context)
-    if packed:
-        positions = positions % (model.context // 2)
+    positions = torch.arange(model.context) % (model.context // 2)
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16),
@@ -114,19 +116,67 @@ def kept(model: TargetModel, *, bfloat16: bool, packed: bool) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in found.values())
 
 
+CHANGES: tuple[dict[str, int], ...] = (
+    {}, {"kv_heads": 4}, {"intermediate_size": 256}, {"hidden_size": 128}, {"context": 128}, {"heads": 2}
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("bfloat16", [False, True])
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize(
-    "changed",
-    [{}, {"kv_heads": 4}, {"intermediate_size": 256}, {"hidden_size": 128}, {"context": 128}, {"heads": 2}],
-)
-def test_activations_are_what_autograd_keeps(changed: dict[str, int], packed: bool, bfloat16: bool) -> None:
+@pytest.mark.parametrize("changed", CHANGES)
+def test_activations_are_what_autograd_keeps(changed: dict[str, int], bfloat16: bool) -> None:
     """To the byte: one layer more keeps this much more."""
     smaller, larger = shape(**changed), shape(**changed, layers=3)
-    more = kept(larger, bfloat16=bfloat16, packed=packed) - kept(smaller, bfloat16=bfloat16, packed=packed)
+    more = kept(larger, bfloat16=bfloat16) - kept(smaller, bfloat16=bfloat16)
     casts = 2 * matrix_weights(larger) if bfloat16 else 0
-    expected = larger.context * activation_bytes(larger, bfloat16=bfloat16, packed=packed) + casts
-    assert more == expected
+    assert more == larger.context * activation_bytes(larger, bfloat16=bfloat16) + casts
+
+
+@pytest.mark.parametrize("changed", CHANGES[:4:3])
+def test_activations_on_gpus_are_what_the_compiled_layer_keeps(changed: dict[str, int]) -> None:
+    """To the byte; the compiler decides what is kept and what is computed again."""
+    pytest.importorskip("triton")
+    from airlab.training.document_attention import attention_tiles
+    from airlab.training.gpu_target import _layer
+
+    torch.compiler.reset()
+    model = shape(**changed, layers=1, context=80)  # of no weight is a dimension 80
+    layer = build_target(model, 128, 0, seed=0).model.layers[0].bfloat16()
+    attention, feed_forward, size = layer.self_attn, layer.mlp, model.hidden_size // model.heads
+    states = torch.zeros(model.context, model.hidden_size, dtype=torch.bfloat16, requires_grad=True)
+    rotation = torch.zeros(model.context, 1, size // 2)
+    found: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if model.context in tensor.shape[:2] and tensor.untyped_storage().nbytes() != rotation.nbytes:
+            found[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        torch.compile(_layer, backend="aot_eager_decomp_partition", dynamic=False, fullgraph=True)(
+            states, states * 2, rotation, rotation + 1,
+            tuple(torch.from_numpy(tiles.copy()) for tiles in attention_tiles([model.context], size)),
+            (layer.input_layernorm.weight, layer.post_attention_layernorm.weight),
+            tuple(getattr(attention, f"{name}_proj").weight for name in "qkvo"),
+            tuple(getattr(feed_forward, f"{name}_proj").weight for name in ("gate", "up", "down")),
+            size, 1e-5,
+        )  # fmt: skip
+    total = sum(tensor.untyped_storage().nbytes() for tensor in found.values())
+    assert total == model.context * activation_bytes(model, bfloat16=True, fused=True)
+
+
+@pytest.mark.parametrize("size", ["124m", "360m"])
+def test_estimates_are_near_the_peaks_that_were_measured(size: str) -> None:
+    results = json.loads(rates_file(TRAINING_RATES).read_text())
+    row = results["sections"][size]["rows"][0]
+    measured = {
+        "124m": shape(vocabulary=49152, hidden_size=768, layers=12, heads=12, kv_heads=12,
+                      intermediate_size=2048, context=2048),
+        "360m": shape(vocabulary=49152, hidden_size=960, layers=32, heads=15, kv_heads=5,
+                      intermediate_size=2560, context=2048),
+    }[size]  # fmt: skip
+    sequences = row["contender"]["micro_batch"]
+    found = training_memory(measured, 49152, sequences=sequences, stage=None, processes=1, bfloat16=True)
+    assert 0.93 < found.peak / 2**30 / row["peak_gib"] <= 1.0
 
 
 def test_a_checkpoint_takes_one_whole_weight_of_a_gpu() -> None:
@@ -166,6 +216,7 @@ def test_recomputing_layers_keeps_their_inputs_and_one_layer() -> None:
 
 
 def test_as_many_logits_are_planned_as_are_computed_at_once() -> None:
-    from airlab.planning import memory
+    pytest.importorskip("triton")
+    from airlab.training import linear_loss
 
-    assert memory.LOGITS_AT_ONCE == LOGITS_AT_ONCE
+    assert (memory.LOGITS_AT_ONCE, memory.ROWS_AT_ONCE) == (LOGITS_AT_ONCE, linear_loss.ROWS_AT_ONCE)

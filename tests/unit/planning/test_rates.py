@@ -5,14 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from airlab.cli.plan import rates_file
+from airlab.cli.plan import RATES, TRAINING_RATES, rates_file
 from airlab.errors import UserError
-from airlab.planning.rates import read_measured
+from airlab.planning.rates import Measured, read_measured
+
+
+def committed() -> Measured:
+    return read_measured(rates_file(RATES), rates_file(TRAINING_RATES))
 
 
 def test_the_committed_rates_are_those_of_the_benchmark() -> None:
-    measured = read_measured(rates_file())
-    said = json.loads(rates_file().read_text())["sections"]["engine-1.3b"]["facts"]
+    measured = committed()
+    said = json.loads(rates_file(RATES).read_text())["sections"]["engine-1.3b"]["facts"]
     subject = measured.nearest(4e9)
     assert subject.name == "1.3b" and measured.nearest(5e8).name == "135m"
     rate = measured.scoring(4e9, bfloat16=True)
@@ -24,13 +28,13 @@ def test_the_committed_rates_are_those_of_the_benchmark() -> None:
 
 def test_a_planned_pass_takes_the_memory_that_was_measured() -> None:
     """Weights of 1.34B parameters and the tokens of a pass give the peak that was seen."""
-    subject = read_measured(rates_file()).nearest(4e9)
+    subject = committed().nearest(4e9)
     peak = 2 * 1.34e9 + 65536 * subject.bytes_per_token
     assert peak / 2**30 == pytest.approx(6.6, rel=0.05)
 
 
 def test_what_was_not_measured_is_called_assumed_and_states_its_mfu() -> None:
-    measured = read_measured(rates_file())
+    measured = committed()
     rate = measured.assumed(0.4, 989, bfloat16=True)
     assert not rate.measured and rate.told.startswith("assumed, never measured: 40% MFU")
     assert rate.flops_per_s == 0.4 * 989e12
@@ -46,5 +50,15 @@ def test_unreadable_rates_are_one_sentence(tmp_path: Path, content: str | None) 
     path = tmp_path / "rates.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match=r"measured rates in .*rates\.json cannot be read"):
-        read_measured(path)
+    with pytest.raises(UserError, match=r"measured rates in .*rates\.json or .* cannot be read"):
+        read_measured(path, rates_file(TRAINING_RATES))
+    with pytest.raises(UserError, match=r"or .*rates\.json cannot be read"):
+        read_measured(rates_file(RATES), path)
+
+
+def test_training_is_measured_near_the_targets_that_were_timed_and_nowhere_else() -> None:
+    row = json.loads(rates_file(TRAINING_RATES).read_text())["sections"]["124m"]["rows"][0]
+    rate = committed().training(row["flops_per_token"]["causal"])
+    assert rate is not None and rate.measured and "target 124m on one NVIDIA H100" in rate.told
+    assert rate.flops_per_s == row["flops_per_token"]["causal"] * row["tokens_per_second"]
+    assert committed().training(4e10) is None and committed().training(1e8) is None
