@@ -28,7 +28,7 @@ $(VENV)/installed: pyproject.toml constraints.txt requirements.lock
 		|| { echo "airlab needs Python 3.11 to 3.13; run make with PYTHON=python3.11, say" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,eval,offline,slurm,datatrove,track,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,eval,offline,slurm,datatrove,ray,track,dev]'
 	touch $@
 
 check: setup  ## formatting, lint and types

@@ -30,6 +30,7 @@ EXAMPLES = ("…", "...", "COMMAND", "FOLDER", "owner/")
 OTHERS = (
     ["source", ".venv/bin/activate"],
     ["python", "benchmarks/scoring.py", "--rehearse"],  # tests/unit/benchmarks/test_benchmark_rehearsal.py
+    ["python", "benchmarks/training.py"],  # tests/unit/benchmarks/test_training_benchmark.py
 )
 ON_DATA = ("heads", "score", "select", "weigh", "explain", "export")
 PLANNED = ("plan", "run", "table")
