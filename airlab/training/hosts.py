@@ -15,8 +15,9 @@ from pathlib import Path
 from airlab.errors import UserError
 from airlab.schema.machine import Machine
 
-_HANDED_ON = ("AIRLAB_", "CUDA_", "DS_", "GLOO_", "HF_", "LOGLEVEL", "NCCL_", "OMP_", "PYTHON", "TORCH")
-"""What the names of environment variables begin with that ssh hands on, as srun does with all."""
+_HANDED_ON = ("AIRLAB_", "CUDA_", "DS_", "GLOO_", "LOGLEVEL", "NCCL_", "OMP_", "PYTHON", "TORCH")
+"""What the names of environment variables begin with that ssh hands on, as srun does with all. None that holds
+a secret: whoever lists processes reads a command line."""
 
 
 def host_commands(machine: Machine, folder: Path, environment: Mapping[str, str]) -> list[list[str]]:
@@ -71,7 +72,7 @@ def _by_ssh(machine: Machine, command: list[str], environment: Mapping[str, str]
     for rank, (name, _) in enumerate(hosts[: machine.hosts]):
         own = [*command, hosts[0][0], port, str(rank)]
         there = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join(['env', *variables, *own])}"
-        commands.append(["ssh", name, there] if rank else own)
+        commands.append(["ssh", "--", name, there] if rank else own)
     return commands
 
 

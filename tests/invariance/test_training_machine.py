@@ -233,7 +233,7 @@ SLURM_PROCID=1 "$@" <&0 & other=$!
 SLURM_PROCID=0 "$@" <&0 && wait $other
 """
 SSH = """#!/bin/bash
-exec bash -c "$2"
+exec bash -c "$3"
 """
 
 

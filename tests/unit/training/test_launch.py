@@ -166,11 +166,11 @@ def test_ssh_starts_the_other_hosts_with_our_settings(tmp_path: Path) -> None:
     names = tmp_path / "names"
     names.write_text("# ours\none slots=4\n\ntwo slots=8  # larger\nthree\n")
     machine = TWO.model_copy(update={"hostfile": str(names)})
-    environment = {"AIRLAB_STORE": "a b", "HOME": "/elsewhere", "PYTHONPATH": "there"}
+    environment = {"AIRLAB_STORE": "a b", "HF_TOKEN": "secret", "HOME": "/elsewhere", "PYTHONPATH": "there"}
     here, there = hosts.host_commands(machine, tmp_path, environment)
     assert here[-5:-2] == ["2", "4", "one"] and here[-1] == "0"
-    assert there[:2] == ["ssh", "two"]
-    words = shlex.split(there[2])
+    assert there[:3] == ["ssh", "--", "two"]
+    words = shlex.split(there[3])
     assert words[:2] == ["cd", str(Path.cwd())] and words[3:7] == [
         "exec",
         "env",
