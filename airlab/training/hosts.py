@@ -16,8 +16,8 @@ from airlab.errors import UserError
 from airlab.schema.machine import Machine
 
 _HANDED_ON = ("AIRLAB_", "CUDA_", "DS_", "GLOO_", "LOGLEVEL", "NCCL_", "OMP_", "PYTHON", "TORCH")
-"""What the names of environment variables begin with that ssh hands on, as srun does with all. None that holds
-a secret: whoever lists processes reads a command line."""
+"""What the names of environment variables begin with that ssh hands on, as srun does with all. None holds a
+secret: whoever lists processes reads a command line."""
 
 
 def host_commands(machine: Machine, folder: Path, environment: Mapping[str, str]) -> list[list[str]]:
