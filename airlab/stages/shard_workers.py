@@ -48,6 +48,8 @@ def workers_for(machine: Machine, missing: Sequence[Shard]) -> int:
         import torch
 
         there = torch.cuda.device_count()
+        if there == 0:
+            raise UserError("machine.device is cuda and no GPU is visible: choose machine=cpu.")
         if there < machine.processes:
             raise UserError(
                 f"machine.processes={machine.processes} and this host shows {there} GPU{'s' * (there > 1)}: "
