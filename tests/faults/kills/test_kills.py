@@ -26,7 +26,7 @@ WHOLE = {
     "evaluation": (ALL, 14),
     "scoring documents": (60, 20),
     "scoring steps": (45, 15),
-    "fine-tuning": (ALL, 10),
+    "fine-tuning": (60, 10),
     "mixture building": (ALL, 20),
     "detection": (45, 15),
     "pretraining": (ALL, 10),
