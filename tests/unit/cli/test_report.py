@@ -126,7 +126,11 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tiny:
 
     def open_tiny(config: Any) -> tuple[Any, Any, Any]:
         command = experiments.RunCommand(
-            machine=config["machine"], results=str(tmp_path / "mine"), folder="outputs", partial=False
+            machine=config["machine"],
+            results=str(tmp_path / "mine"),
+            folder="outputs",
+            only=(),
+            partial=False,
         )
         return module, SimpleNamespace(name=NAME, scale="smoke"), command
 
