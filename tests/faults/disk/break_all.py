@@ -68,10 +68,15 @@ class Broken:
             self.needed, self.names = size_of(place), len(list(place.rglob("*")))
 
     def full(self, most: int | None) -> None:
-        """A disk of a page more each time, until everything fits."""
+        """A disk of a page more each time, until everything fits.
+
+        What is needed at once is more than what is left: beyond four times that, a tenth more each time.
+        """
         most_pages = 4 * self.needed // PAGE
-        sizes = list(range(1, most_pages))  # a tmpfs of no bytes has no limit
-        if most is not None:  # what is needed at once is more than what is left
+        sizes = list(range(1, max(2, most_pages)))  # a tmpfs of no bytes has no limit
+        while sizes[-1] < 64 * most_pages:
+            sizes.append(sizes[-1] + max(1, sizes[-1] // 10))
+        if most is not None:
             sizes = sorted({self.needed * (number + 1) // (most + 1) // PAGE + 1 for number in range(most)})
         for pages in sizes:
             with self._disk(f"full after {pages} pages") as place:
