@@ -39,10 +39,12 @@ COUNT = 600
 @pytest.fixture(scope="module", autouse=True)
 def _cluster() -> Iterator[None]:
     """A real Ray of this host."""
-    # Threads: as many as in this process: another number rounds otherwise.
+    # One thread here and there: with more of them, how work is cut among them decides how sums round.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    told = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    told = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ray.init(
         num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False,
         runtime_env={"env_vars": told},
@@ -50,6 +52,7 @@ def _cluster() -> Iterator[None]:
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
     ray.shutdown()
+    torch.set_num_threads(threads)
     patch.undo()
 
 

@@ -54,7 +54,7 @@ SELECTORS = configured()
 OF_A_HUB = {"fineweb_edu", "two_model_gap"}
 NOT_OF_STEPS = {
     "compression_high", "compression_low", "repetition_high", "repetition_low", "fineweb_edu", "ifd",
-    "curated", "attention_influence_residual",
+    "curated", "attention_influence_residual", "influence_excess",
 }  # fmt: skip
 TO_RUN = sorted(SELECTORS.keys() - OF_A_HUB)
 WORDS = ["river", "stone", "music", "winter", "garden", "letter"]
