@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from airlab.selection.ranks import groups_of
+from airlab.selection.units import Units
+
 _ROUNDING = 1e-9
 _DIGITS = 9
 
@@ -33,3 +36,17 @@ def residual(values: np.ndarray, explained_by: np.ndarray) -> np.ndarray:
     # Units that are alike in everything must stay alike, whatever the rounding in their rows.
     scale = np.abs(values).max()
     return np.round(left / scale, _DIGITS) * scale if scale else left
+
+
+def residual_within(units: Units, values: np.ndarray, explained_by: np.ndarray) -> np.ndarray:
+    """Residuals of a fit in each domain; see `residual`.
+
+    Returns:
+        float64 [units], in the units' order.
+    """
+    left = np.empty(len(units), dtype=np.float64)
+    for members in groups_of(units.domain):
+        # In the order of the ids, so that rounding does not depend on the order of the rows.
+        ordered = members[np.argsort(units.unit_id[members], kind="stable")]
+        left[ordered] = residual(values[ordered], explained_by[ordered])
+    return left

@@ -5,8 +5,7 @@ from typing import Literal
 import numpy as np
 
 from airlab.selection.needs import Need, ScoresOf, Statistics
-from airlab.selection.ranks import groups_of
-from airlab.selection.regression import residual
+from airlab.selection.regression import residual_within
 from airlab.selection.selectors.base import SelectorBase
 from airlab.selection.units import Units
 
@@ -34,12 +33,7 @@ class InfluenceExcess(SelectorBase):
         others = units.measured(ScoresOf(self.others))["score"]
         repetition = units.measured(Statistics())["repetition"]
         explained_by = np.column_stack([others, np.log(units.n_tokens), repetition])
-        left = np.empty(len(units), dtype=np.float64)
-        for members in groups_of(units.domain):
-            # In the order of the ids, so that rounding does not depend on the order of the rows.
-            ordered = members[np.argsort(units.unit_id[members], kind="stable")]
-            left[ordered] = residual(influence[ordered], explained_by[ordered])
-        return left
+        return residual_within(units, influence, explained_by)
 
 
 SELECTORS = (InfluenceExcess,)
