@@ -12,20 +12,18 @@ sections measured earlier stay. Ratios are what to compare: rates belong to the 
 
 import argparse
 import json
-import re
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 
 from airlab.progress import announce
 from airlab.store.provenance import provenance
 from scorebench import bound, detection, engine, fidelity, inputs, pipeline, processor, report, roofline
-from scorebench.clock import release
+from scorebench.clock import device_name, release
 from scorebench.contenders import RIVALS
 from scorebench.options import Options
 from scorebench.subjects import Subject
@@ -61,14 +59,6 @@ BY_DEFAULT = {
     "cpu": ("bound", "cpu", "fidelity"),
     "cuda": tuple(name for name in SECTIONS if name != "cpu"),
 }
-
-
-def device_name(device: str) -> str:
-    """`cpu`, or a short name of the GPU such as `h100`."""
-    if device == "cpu":
-        return "cpu"
-    name = re.sub(r"nvidia|[0-9]+ ?gb.*", "", torch.cuda.get_device_name().lower())
-    return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
 
 
 def load(folder: Path, device: str) -> dict[str, Any]:

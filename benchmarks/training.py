@@ -19,7 +19,6 @@ import argparse
 import json
 import math
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -43,6 +42,7 @@ from airlab.training.packing import PackedSequences
 from airlab.training.pretrain import Job, with_loss
 from airlab.training.run import run_to_the_end
 from airlab.training.target import SummedLoss, build_target
+from scorebench.clock import device_name
 from scorebench.report import table
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -337,12 +337,6 @@ def _derived(contender: Contender, visible: float, found: dict[str, Any]) -> dic
     }
 
 
-def gpu_name() -> str:
-    """A short name of the GPU such as `h100`."""
-    name = re.sub(r"nvidia|[0-9]+ ?gb.*", "", torch.cuda.get_device_name().lower())
-    return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
-
-
 def render(results: dict[str, Any]) -> str:
     """All sections as Markdown."""
     peak = PEAK_TFLOPS.get(results["device"])
@@ -416,7 +410,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"there is no section {sorted(unknown)}; there are {', '.join(known)}")
     with tempfile.TemporaryDirectory() if given.rehearse and not given.output else nullcontext() as scratch:
         folder = given.output or Path(scratch or RESULTS)
-        name = "rehearsal" if given.rehearse else gpu_name()
+        name = "rehearsal" if given.rehearse else device_name("cuda")
         path = folder / f"training-{name}.json"
         results: dict[str, Any] = {"device": name, "sections": {}}
         if path.exists():

@@ -1,6 +1,7 @@
 """Time, memory, and the machine's two ceilings."""
 
 import gc
+import re
 import statistics
 import subprocess
 import time
@@ -162,3 +163,11 @@ def copy_rate(device: str, mebibytes: int, repeats: int = 20) -> float:
     source = torch.randint(0, 255, (mebibytes << 20,), dtype=torch.uint8, generator=draw, device=device)
     target = torch.empty_like(source)
     return 2 * source.numel() / _median_s(lambda: target.copy_(source), device, repeats)
+
+
+def device_name(device: str) -> str:
+    """`cpu`, or a short name of the GPU such as `h100`."""
+    if device == "cpu":
+        return "cpu"
+    name = re.sub(r"nvidia|[0-9]+ ?gb.*", "", torch.cuda.get_device_name().lower())
+    return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
