@@ -40,7 +40,7 @@ What this is not: the pool is no web text and parts of it may have been in the m
 model is tuned to follow instructions; and a model chooses what it is itself trained on, so this is no test
 of weak to strong. `replayed` mixes the same selections with the pool at large.
 
-Time on one H100 by arithmetic: heads and two passes over 172 MB of text four minutes, then for each of 34
+Time on one H100 by arithmetic: heads and two passes over 167 MB of text four minutes, then for each of 34
 cells about a minute of training (20 million tokens) and ten seconds of evaluation. Other scales show that
 it runs.
 """

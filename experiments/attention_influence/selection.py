@@ -1,7 +1,7 @@
 """Selection report: how every selector ranks a large pool, and what each takes of it. Nothing is trained.
 
 Hypothesis: what was seen on a few hundred documents (docs/LOG.md, the audit of the controls) is a property
-of attention influence (arXiv 2505.07293) and not of that pool. On 172 MB of text, a third of it from
+of attention influence (arXiv 2505.07293) and not of that pool. On 167 MB of text, a third of it from
 sources that were in no audit before, the four confounds (length, repetition, compression ratio, base loss)
 explain about half of the variance of influence's ranks within domains, and its fifth holds longer documents
 than a random one in every domain.
