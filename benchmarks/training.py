@@ -77,6 +77,8 @@ class Contender:
     device: str = "cuda"
     processes: int = 1
     stage: int | None = None
+    offload: Literal["none", "optimizer"] = "none"
+    recompute: bool = False
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     text: Literal["drawn", "whole", "files"] = "drawn"
     """Random tokens in documents, in whole sequences, or the bytes of Python's own standard library."""
@@ -94,6 +96,7 @@ def sections(*, rehearsal: bool) -> dict[str, list[Contender]]:
         )
         text = replace(text, shape="tiny", engine="library", micro_batch=2, batch=4, updates=12, device="cpu")
     two = replace(small, processes=2)
+    short = replace(small, updates=small.updates // 2, warm_up=small.warm_up // 2)
     return {
         "124m": [
             small,
@@ -117,7 +120,26 @@ def sections(*, rehearsal: bool) -> dict[str, list[Contender]]:
         "two-gpus": [
             replace(small, title="one GPU"),
             replace(two, title="two GPUs, plain data parallelism"),
-            *(replace(two, title=f"two GPUs, DeepSpeed ZeRO {stage}", stage=stage) for stage in (2, 3)),
+            replace(two, title="two GPUs, DeepSpeed ZeRO 2", stage=2),
+        ],
+        "memory": [
+            replace(short, title="one GPU"),
+            replace(short, title="one GPU, layers recomputed", recompute=True),
+            replace(
+                short,
+                title="two GPUs, ZeRO 2, optimizer on the host",
+                processes=2,
+                stage=2,
+                offload="optimizer",
+            ),
+            replace(
+                short,
+                title="two GPUs, ZeRO 3, the library's forward pass",
+                engine="library",
+                micro_batch=small.micro_batch // 2,
+                processes=2,
+                stage=3,
+            ),
         ],
         "fidelity": [
             replace(text, title="airlab, bfloat16"),
@@ -205,6 +227,8 @@ def _train_ours(contender: Contender, folder: Path, mark: Any) -> list[float]:
             "device": contender.device,
             "processes": contender.processes,
             "deepspeed_stage": contender.stage,
+            "offload": contender.offload,
+            "recompute": contender.recompute,
             "sequences_per_micro_batch": contender.micro_batch,
             "trackers": [],
         }
