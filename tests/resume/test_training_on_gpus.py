@@ -1,8 +1,8 @@
 """Training on GPUs: killed, resumed on another number of them, and what a machine may change about memory.
 
 GPUs add in another order every time, so losses agree to rounding and not to the last bit. What must be equal
-is which sequence comes when: every sequence of the mixture here has its own difficulty, between an alphabet of
-two tokens and one of all bytes, so that a loss tells which sequences an update saw.
+is which sequence comes when: every sequence of the mixture here has its own difficulty, between an alphabet
+of two tokens and one of all bytes, so that a loss tells which sequences an update saw.
 """
 
 import json
