@@ -16,6 +16,7 @@ import contextlib
 import math
 import os
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from importlib.metadata import version
@@ -30,6 +31,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks.aime.utils import process_results as judge_last_boxed
 
 from airlab.errors import UserError
+from airlab.evaluation.reader import Reader
 from airlab.evaluation.records import Record
 from airlab.evaluation.solver import Solver
 from airlab.evaluation.tasks.files import ListedTask, read_rendering, read_tasks
@@ -56,11 +58,8 @@ def software_versions() -> dict[str, str]:
     return {name: version(name) for name in ("lm_eval", "torch", "transformers")}
 
 
-def load(
-    checkpoint: Path, batch_size: int, device: Literal["cpu", "cuda"], rendering: Rendering | None = None
-) -> Any:
-    """The checkpoint behind lm-eval's model interface, in float32; with a rendering, one that takes turns."""
-    kind = HFLM if rendering is None else partial(Solver, rendering)
+def load(kind: Callable[..., Any], checkpoint: Path, batch_size: int, device: Literal["cpu", "cuda"]) -> Any:
+    """The checkpoint behind lm-eval's model interface, in float32."""
     model: Any = kind(
         pretrained=str(checkpoint.resolve()),
         dtype="float32",
@@ -73,6 +72,11 @@ def load(
     )
     model.tokenizer.apply_chat_template = partial(_chat_text, model.tokenizer)
     return model
+
+
+def _asked_by(rendering: Rendering | None) -> Callable[..., Any]:
+    """How our own tasks are asked: as texts, or with a rendering as turns of a conversation."""
+    return Reader if rendering is None else partial(Solver, rendering)
 
 
 def _chat_text(tokenizer: Any, turns: list[dict[str, str]], *, tokenize: bool, **settings: Any) -> str:
@@ -116,7 +120,7 @@ def evaluate_local(
     """
     listed = read_tasks(tasks)
     rendering = read_rendering(tasks)
-    model = load(checkpoint, batch_size, device, rendering)
+    model = load(_asked_by(rendering), checkpoint, batch_size, device)
     # The YAML names its data relative to its folder, so that the folder can be moved.
     with masking(model, checkpoint, mask), watched(model, tell), contextlib.chdir(tasks):
         manager = TaskManager(include_path=".", include_defaults=False)
@@ -168,7 +172,7 @@ def evaluate_harness(
     Raises:
         UserError: a benchmark has no such metric or answer filter; or the mask is another model's.
     """
-    model = load(checkpoint, batch_size, device)
+    model = load(HFLM, checkpoint, batch_size, device)  # its benchmarks by its own means
     manager = TaskManager()
     with masking(model, checkpoint, mask), watched(model, tell):
         return [

@@ -1,32 +1,24 @@
 """The model behind tasks that are turns of a conversation. Imported only in the worker process.
 
 lm-eval's own model class shows a chat and divides its tokens a little differently from how traces are shown
-in training, keeps every row until the last of its batch has ended, and reads a solution once for itself and
-once more for its last line. This one asks exactly as training did, and does each thing once.
+in training, and keeps every row until the last of its batch has ended. This one asks exactly as training did.
 """
 
-import math
-from collections import defaultdict
 from typing import Any
-
-import torch
-from lm_eval.models.huggingface import HFLM
 
 from airlab.errors import UserError
 from airlab.evaluation.prompts import Prompts
+from airlab.evaluation.reader import Likelihood, Reader
 from airlab.models.generate import generate
 from airlab.schema.traces import Rendering
 from airlab.text.traces import Message
 
-_LOGITS_AT_ONCE = 1 << 27
-"""Numbers, 512 MiB: rows of logits that are held together."""
 
-
-class Solver(HFLM):
+class Solver(Reader):
     """A checkpoint that is asked as its traces were.
 
-    Greedy, and stopped by the token that ends a turn. Padding and the company in a batch change results by
-    rounding alone: a likelihood by less than 1e-4, a token only where the two best are as near as that.
+    Greedy, and stopped by the token that ends a turn. The company in a batch changes a token only where the
+    two best are as near as rounding.
     """
 
     def __init__(self, rendering: Rendering, **settings: Any) -> None:
@@ -67,55 +59,12 @@ class Solver(HFLM):
         self.truncated |= {c for c, answer in zip(contexts, written, strict=True) if not answer.ended}
         return [self.tokenizer.decode(answer.ids, skip_special_tokens=True) for answer in written]
 
-    @torch.no_grad()
     def _loglikelihood_tokens(
-        self,
-        requests: list[tuple[tuple[str, str], list[int], list[int]]],
-        *_: Any,
-        **__: Any,
-    ) -> list[tuple[float, bool]]:
-        asked: dict[tuple[int, ...], set[int]] = defaultdict(set)
-        for _texts, context, continuation in requests:
-            asked[(*context, *continuation)].add(len(continuation))
-        self._check(max(map(len, asked)), "with its solution")
-        found: dict[tuple[tuple[int, ...], int], tuple[float, bool]] = {}
-        for batch in self._batches(asked):
-            self._read(batch, asked, found)
-        return [found[(*context, *continuation), len(continuation)] for _t, context, continuation in requests]
-
-    def _batches(self, asked: dict[tuple[int, ...], set[int]]) -> list[list[tuple[int, ...]]]:
-        """Texts of similar lengths together, the longest first, and never more logits than may be held."""
-        held = max(1, _LOGITS_AT_ONCE // self.model.get_output_embeddings().weight.shape[0])
-        batches: list[list[tuple[int, ...]]] = []
-        for ids in sorted(asked, key=lambda ids: (-len(ids), ids)):
-            last = batches[-1] if batches else []
-            if last and len(last) < int(self.batch_size) and len(last[0]) * (len(last) + 1) <= held:
-                last.append(ids)
-            else:
-                batches.append([ids])
-        return batches
-
-    def _read(
-        self,
-        batch: list[tuple[int, ...]],
-        asked: dict[tuple[int, ...], set[int]],
-        found: dict[tuple[tuple[int, ...], int], tuple[float, bool]],
-    ) -> None:
-        width = len(batch[0]) - 1
-        first = min(len(ids) - max(asked[ids]) for ids in batch)
-        # What fills a row up stands behind it and is never seen by it: no mask is needed, which is faster.
-        rows = torch.tensor([[*ids[:-1], *[0] * (width + 1 - len(ids))] for ids in batch])
-        logits = self.model(
-            input_ids=rows.to(self.device), use_cache=False, logits_to_keep=width - (first - 1)
-        ).logits
-        for row, ids in enumerate(batch):
-            longest = max(asked[ids])
-            targets = torch.tensor(ids[-longest:], device=self.device)
-            own = logits[row, len(ids) - longest - first : len(ids) - first].float()
-            log_p = (own.gather(1, targets[:, None])[:, 0] - own.logsumexp(-1)).double().tolist()
-            greedy = (own.argmax(-1) == targets).tolist()
-            for length in asked[ids]:
-                found[ids, length] = (math.fsum(log_p[-length:]), all(greedy[-length:]))
+        self, requests: list[tuple[Any, list[int], list[int]]], *_: Any, **__: Any
+    ) -> list[Likelihood]:
+        longest = max(len(context) + len(continuation) for _text, context, continuation in requests)
+        self._check(longest, "with its solution")
+        return super()._loglikelihood_tokens(requests)
 
     def _check(self, longest: int, what: str) -> None:
         # The last token is only predicted, never read.

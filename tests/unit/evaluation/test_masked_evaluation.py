@@ -196,7 +196,7 @@ def test_lm_eval_generates_with_the_heads_masked_in_padded_batches(checkpoint: P
 
     heads = HeadMask(((0, 1), (1, 2)), "uniform", weights_digest(checkpoint))
     prompts = ["a short one", "one that is a good deal longer than that", "two"]
-    model = harness.load(checkpoint, len(prompts), "cpu")
+    model = harness.load(harness.HFLM, checkpoint, len(prompts), "cpu")
 
     def generated() -> list[str]:
         asked: Any = {"until": [], "max_gen_toks": 8, "do_sample": False}
