@@ -59,8 +59,9 @@ def shares_of_new_text(texts: list[str]) -> np.ndarray:
 def _ngrams(text: str, numbers: dict[str, int]) -> np.ndarray:
     """A 64-bit number for each 5-gram; two that differ share one about never."""
     words = words_of(text)
-    for word in set(words) - numbers.keys():
-        numbers[word] = zlib.crc32(word.encode("utf-8", "surrogatepass"))
+    for word in words:
+        if word not in numbers:
+            numbers[word] = zlib.crc32(word.encode("utf-8", "surrogatepass"))
     ids = np.fromiter((numbers[word] for word in words), dtype=np.uint64, count=len(words))
     count = max(0, len(ids) - _WORDS + 1)
     rolled = np.zeros(count, dtype=np.uint64)
