@@ -51,7 +51,7 @@ of training and forty seconds of evaluation a cell, 33 cells; in all about an ho
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pyarrow.parquet as pq
 from pydantic import BeforeValidator, PositiveInt, SerializeAsAny, model_validator
@@ -103,13 +103,14 @@ class Arm(Frozen):
     """The teacher is the first seed's `full_data`."""
 
 
-class Config(Experiment):
-    """What `configs/experiment/air/main.yaml` binds to; nothing is pretrained.
+class Comparison(Experiment):
+    """What the configuration of every such experiment holds; nothing is pretrained.
 
     The corpus is where the probes' sentences come from; the model scores the traces, and is fine-tuned.
     """
 
-    name: Literal["air/main"]
+    TITLE: ClassVar[str]
+    """Of the table; the scale is added."""
     traces: TraceSource
     rendering: Rendering
     segmentation: Segmentation
@@ -148,7 +149,14 @@ class Config(Experiment):
         return {FULL_DATA: Arm(), **plain, **self.own_arms()}
 
 
-def runs(config: Config) -> tuple[Cell, ...]:
+class Config(Comparison):
+    """What `configs/experiment/air/main.yaml` binds to."""
+
+    TITLE: ClassVar[str] = "AIR, main comparison"
+    name: Literal["air/main"]
+
+
+def runs(config: Comparison) -> tuple[Cell, ...]:
     """Every arm and seed, the untrained model first.
 
     Raises:
@@ -230,19 +238,19 @@ def _tasks(
     return BuildWorkedTasks(traces, evaluation, seed=0)
 
 
-def targets(config: Config) -> dict[str, Stage]:
+def targets(config: Comparison) -> dict[str, Stage]:
     """The stages behind the table, by the names that its lock gives them."""
     return {run.name: run.evaluation for run in runs(config)}
 
 
-def table_spec(config: Config) -> TableSpec:
+def table_spec(config: Comparison) -> TableSpec:
     """Rows, columns and the composite, known before any result."""
     times = 1 / config.selecting.share
     unit = "traces" if config.selecting.unit == "documents" else "response tokens"
     scope = "domain by domain" if config.selecting.scope == "domain" else "all domains together"
     labels = {BASE: "base, untrained"}
     return TableSpec(
-        title=f"AIR, main comparison, scale {config.scale}",
+        title=f"{config.TITLE}, scale {config.scale}",
         rows=tuple(Row(arm, labels.get(arm, arm.replace("_", " "))) for arm in (BASE, *config.all_arms())),
         columns=tuple(
             Column(
@@ -267,7 +275,7 @@ def table_spec(config: Config) -> TableSpec:
     )
 
 
-def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
+def find(config: Comparison, store: Store, *, partial: bool = False) -> Findings:
     """The table from finished runs.
 
     Raises:
@@ -279,7 +287,7 @@ def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
     return Findings(build_table(table_spec(config), records, partial=partial))
 
 
-def selections(config: Config, store: Store) -> Mapping[str, Mapping[str, Any]]:
+def selections(config: Comparison, store: Store) -> Mapping[str, Mapping[str, Any]]:
     """What each arm trained on, at the first seed: traces and tokens by domain."""
     told: dict[str, Mapping[str, Any]] = {}
     for run in runs(config):

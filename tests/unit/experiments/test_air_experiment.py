@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -10,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from airlab.cli.experiment import open_experiment
+from airlab.cli.experiment import open_experiment, target_fingerprints
 from airlab.cli.main import configs_folder
 from airlab.cli.overrides import prepare
 from airlab.errors import UserError
@@ -200,3 +201,18 @@ def test_a_hole_is_refused_unless_a_partial_table_is_asked_for(opened: Any, tmp_
     table = air.find(config, store, partial=True).table
     assert table is not None and table.cells["ifd", "worked_school", "answer_nats"] is None
     assert table.cells["random", "worked_school", "answer_nats"] is not None
+
+
+def test_a_tenth_shares_what_is_not_selected_and_selects_less(opened: Any) -> None:
+    quarter, less = opened("scale=h100"), opened("scale=h100", name="air/tenth")
+    before, after = (target_fingerprints(air, config) for config in (quarter, less))
+    shared = {name for name in after if after[name] == before.get(name)}
+    assert {name.partition("/")[0] for name in shared} == {air.BASE, "full_data"} and len(shared) == 4
+    assert {name.partition("/")[0] for name in after} == {air.BASE, "full_data", *quarter.selectors}
+    for name, checkpoint in tuned(less).items():
+        chosen = selection(checkpoint)
+        if chosen is None:
+            continue
+        other = selection(tuned(quarter)[name])
+        assert other is not None and replace(chosen, selecting=other.selecting) == other
+        assert (chosen.selecting.share, other.selecting.share) == (0.1, 0.25)
