@@ -62,7 +62,7 @@ def test_memory_is_shown_for_every_zero_stage_and_the_machines_own_is_marked(air
     assert states == sorted(states, reverse=True)
     assert row(out, "ZeRO 3")[0] == "ZeRO 3 (this machine)"
     assert row(out, "training, ")[6] == row(out, "ZeRO 3")[3]
-    assert "no peak on a GPU has been compared" in out
+    assert "of the peaks that an H100 showed" in out
 
 
 def test_what_recomputing_and_offloading_save_is_what_a_machine_with_them_takes(airlab: Airlab) -> None:
