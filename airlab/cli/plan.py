@@ -243,8 +243,8 @@ def _foot(
     lines += [
         "Reading, tokenizing and selecting take processors, and no GPU-hours. Disk counts text unpacked.",
         "Memory is arithmetic (airlab.planning.memory), 93 to 100% of the peaks that an H100 showed in "
-        "training 124M and 360M parameters. It is the machine's recompute and offload that count; the columns "
-        "of these names say what an update takes with them.",
+        "training 124M and 360M parameters. It is the machine's recompute and offload that count; the "
+        "columns of these names say what an update takes with them.",
     ]
     if planner.hosts != planner.machine.hosts:
         lines.append(
