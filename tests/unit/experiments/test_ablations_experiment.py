@@ -26,7 +26,7 @@ from airlab.stages.score_units import ScoreUnits
 from airlab.stages.select_units import SelectUnits
 from airlab.store.fingerprint import fingerprint
 from airlab.store.store import Store
-from experiments.attention_influence import ablations, comparison
+from experiments.attention_influence import ablations, ablations_31m, comparison
 from tests.unit.cli.conftest import airlab as airlab  # a command line in a folder of its own
 
 NAME = "attention_influence/ablations"
@@ -274,3 +274,18 @@ def test_a_failed_variant_is_named_and_takes_no_other_down(
         "run", f"experiment={NAME}", "scale=smoke", *FEW, "results=out", "folder=logs", "partial=true"
     )
     assert shown.code == 2 and "Partial: heads-20, share-50 not finished" in shown.out
+
+
+def test_on_a_gpu_the_variants_are_those_of_its_plan_and_change_one_setting_each() -> None:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(configs_folder()), version_base="1.3"):
+        name = "experiment=attention_influence/ablations_31m"
+        config = open_experiment(compose("run", [name, "scale=h100"]))[1]
+    plan = (ablations_31m.__doc__ or "").partition("Analysis plan")[0]
+    assert set(re.findall(r"^- (?:`[a-z0-9-]+`, )*`[a-z0-9-]+`", plan, flags=re.MULTILINE))
+    assert set(re.findall(r"`([a-z]+-[a-z0-9]+)`", plan)) == set(config.variants)
+    assert all(len(changes) == 1 for changes in config.variants.values())
+    assert "seven p-values" in (ablations_31m.__doc__ or "") and len(config.variants) == 6
+    assert len(ablations_31m.targets(config)) == 33
+    absolute = ablations.setting(config, "absolute-gap")
+    assert type(absolute.selectors["attention_influence"]).__name__ == "LossGap"
