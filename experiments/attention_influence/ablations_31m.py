@@ -1,4 +1,4 @@
-"""Ablations on a GPU: the choices of `ablations` that matter most, with a pool and targets fifty times as large.
+"""Ablations on a GPU: the choices of `ablations` that matter most, a large pool, targets of 31M parameters.
 
 Hypothesis and reading: those of `ablations`. One factor at a time around the default (the top 5 % of heads,
 uniform attention, the loss increase relative to the base loss, the top 20 % of documents of each domain,
