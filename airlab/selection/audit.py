@@ -160,39 +160,72 @@ def associations(
     domain: np.ndarray, scores: Mapping[str, np.ndarray], confounds: Mapping[str, np.ndarray]
 ) -> tuple[Association, ...]:
     """Every selector with every confound."""
-    ranked = {name: (rankdata(values), ranks_within(domain, values)) for name, values in confounds.items()}
-    found = []
-    for selector, score in scores.items():
-        ranks, within = rankdata(score), ranks_within(domain, score)
-        for confound, (other, other_within) in ranked.items():
-            found.append(
-                Association(selector, confound, correlation(ranks, other), correlation(within, other_within))
-            )
-    return tuple(found)
+    return _associations(_ranked(domain, scores), _ranked(domain, confounds))
 
 
 def remainder(
     selector: str, domain: np.ndarray, score: np.ndarray, confounds: Mapping[str, np.ndarray]
 ) -> Remainder:
     """What of a score its confounds do not explain."""
-    ranks = ranks_within(domain, score)
-    explained_by = np.column_stack([ranks_within(domain, values) for values in confounds.values()])
+    ranks, explaining = ranks_within(domain, score), _Explaining(_ranked(domain, confounds))
+    fitted = explaining.fits(ranks)
+    left = residual(ranks, explaining.within)
     spread = float(np.square(ranks - ranks.mean()).sum())
-    fitted = len(ranks) >= explained_by.shape[1] + 2 and spread > 0
-    left = residual(ranks, explained_by)
-    partial = {}
-    for i, name in enumerate(confounds):
-        others = np.delete(explained_by, i, axis=1)
-        partial[name] = (
-            correlation(residual(ranks, others), residual(explained_by[:, i], others)) if fitted else None
-        )
     return Remainder(
         selector,
         eta_squared(domain, score),
         1 - float(np.square(left).sum()) / spread if fitted else None,
-        partial,
+        explaining.partial(ranks),
         correlation(rankdata(left), rankdata(ranks)) if fitted else None,
     )
+
+
+@dataclass(frozen=True)
+class _Ranks:
+    """Of one score, over all units and within domains."""
+
+    overall: np.ndarray
+    within: np.ndarray
+
+
+def _ranked(domain: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str, _Ranks]:
+    return {name: _Ranks(rankdata(values), ranks_within(domain, values)) for name, values in scores.items()}
+
+
+def _associations(scores: Mapping[str, _Ranks], confounds: Mapping[str, _Ranks]) -> tuple[Association, ...]:
+    return tuple(
+        Association(
+            selector,
+            confound,
+            correlation(ranks.overall, other.overall),
+            correlation(ranks.within, other.within),
+        )
+        for selector, ranks in scores.items()
+        for confound, other in confounds.items()
+    )
+
+
+class _Explaining:
+    """Confounds' ranks within domains as columns, and of each what the others do not explain."""
+
+    def __init__(self, confounds: Mapping[str, _Ranks]) -> None:
+        self._names = tuple(confounds)
+        self.within = np.column_stack([ranks.within for ranks in confounds.values()])
+        self._others = [np.delete(self.within, i, axis=1) for i in range(len(self._names))]
+        self._left = [residual(self.within[:, i], others) for i, others in enumerate(self._others)]
+
+    def fits(self, ranks: np.ndarray) -> bool:
+        """Whether there is anything to explain, and enough units for a fit that could be wrong."""
+        return len(ranks) >= self.within.shape[1] + 2 and bool((ranks != ranks[0]).any())
+
+    def partial(self, ranks: np.ndarray) -> dict[str, float | None]:
+        """Correlation with each confound when the others are taken out of both."""
+        if not self.fits(ranks):
+            return dict.fromkeys(self._names)
+        return {
+            name: correlation(residual(ranks, others), left)
+            for name, others, left in zip(self._names, self._others, self._left, strict=True)
+        }
 
 
 def intervals(
@@ -204,22 +237,23 @@ def intervals(
 ) -> tuple[Interval, ...]:
     """Intervals for every correlation of every selector with every confound."""
     by_id = np.argsort(unit_id, kind="stable")  # the draw must not depend on the order of the rows
-    domain = domain[by_id]
+    domain = np.unique(domain, return_inverse=True)[1][by_id]  # numbers in the names' order are faster
     scores = {name: values[by_id] for name, values in scores.items()}
     confounds = {name: values[by_id] for name, values in confounds.items()}
     random = generator(0, "confound audit")
     drawn: dict[tuple[str, str, Statistic], list[float | None]] = {}
     for _ in track(range(resamples), label="resampling documents", unit="resamples"):
         rows = np.concatenate([random.choice(members, len(members)) for members in groups_of(domain)])
-        taken = {name: values[rows] for name, values in scores.items()}
-        against = {name: values[rows] for name, values in confounds.items()}
-        for found in associations(domain[rows], taken, against):
+        taken = _ranked(domain[rows], {name: values[rows] for name, values in scores.items()})
+        against = _ranked(domain[rows], {name: values[rows] for name, values in confounds.items()})
+        for found in _associations(taken, against):
             drawn.setdefault((found.selector, found.confound, "spearman"), []).append(found.spearman)
             drawn.setdefault((found.selector, found.confound, "within_domain"), []).append(
                 found.within_domain
             )
-        for name, values in taken.items():
-            for confound, partial in remainder(name, domain[rows], values, against).partial.items():
+        explaining = _Explaining(against)
+        for name, ranks in taken.items():
+            for confound, partial in explaining.partial(ranks.within).items():
                 drawn.setdefault((name, confound, "partial"), []).append(partial)
     return tuple(Interval(*key, *_percentiles(values)) for key, values in drawn.items())
 
