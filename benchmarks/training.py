@@ -2,6 +2,7 @@
 
     python benchmarks/training.py                   # one GPU: both sizes, the Trainer beside them
     python benchmarks/training.py --sections two-gpus
+    python benchmarks/training.py --sections 135m 31m # other sizes that experiments train, for plans
     python benchmarks/training.py --rehearse        # tiny models on the CPU: does everything run?
 
 Every contender trains in a process of its own, and the median of its updates counts, after those that
@@ -54,6 +55,10 @@ SHAPES = {
                         intermediate_size=2048, context=2048, tie_embeddings=True),
     "360m": TargetModel(vocabulary=49152, hidden_size=960, layers=32, heads=15, kv_heads=5,
                         intermediate_size=2560, context=2048, tie_embeddings=True),
+    "135m": TargetModel(vocabulary=49152, hidden_size=576, layers=30, heads=9, kv_heads=3,
+                        intermediate_size=1536, context=1024, tie_embeddings=True),
+    "31m": TargetModel(vocabulary=8192, hidden_size=512, layers=9, heads=8, kv_heads=4,
+                       intermediate_size=1408, context=1024, tie_embeddings=True),
     "30m": TargetModel(vocabulary=256, hidden_size=512, layers=8, heads=8, kv_heads=8,
                        intermediate_size=1536, context=1024, tie_embeddings=True),
     "tiny": TargetModel(vocabulary=256, hidden_size=32, layers=2, heads=2, kv_heads=1,
@@ -117,6 +122,8 @@ def sections(*, rehearsal: bool) -> dict[str, list[Contender]]:
                 micro_batch=large.micro_batch // 2,
             ),
         ],
+        "135m": [replace(small, shape=small.shape if rehearsal else "135m")],
+        "31m": [replace(small, shape=small.shape if rehearsal else "31m")],
         "two-gpus": [
             replace(small, title="one GPU"),
             replace(two, title="two GPUs, plain data parallelism"),

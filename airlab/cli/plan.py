@@ -28,8 +28,8 @@ from airlab.reporting.formats import markup
 from airlab.reporting.pages import Page, Section, print_page
 from airlab.schema.base import Frozen
 from airlab.schema.machine import Machine
+from airlab.stages.continue_pretraining import Trained
 from airlab.stages.measure_losses import MeasureLosses
-from airlab.stages.pretrain import Pretrain
 from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 from airlab.store.stage import Stage
@@ -168,7 +168,7 @@ def _page(planner: Planner, stages: Sequence[Stage], price: float | None) -> Pag
     if price is not None:
         headers.append("cost")
     sections = [Section("what it takes", tuple(headers), tuple(rows))]
-    targets = {cost.group: stage for stage, cost in each if isinstance(stage, Pretrain)}
+    targets = {cost.group: stage for stage, cost in each if isinstance(stage, Trained)}
     sections += [_memory(planner, group, target) for group, target in targets.items()]
     return Page("plan", _title(planner), tuple(sections), _foot(planner, stages, costs, names, price), (), ())
 
@@ -198,7 +198,7 @@ def _row(
     return tuple(texts)
 
 
-def _memory(planner: Planner, group: str, target: Pretrain) -> Section:
+def _memory(planner: Planner, group: str, target: Trained) -> Section:
     """A row a ZeRO stage: what one GPU holds, and one host of what is offloaded as far as the stage can."""
     room = planner.assumptions.gpu_memory_gib
     most: dict[ZeroStage | None, Offload] = {None: "none", 1: "optimizer", 2: "optimizer", 3: "all"}

@@ -23,6 +23,7 @@ from airlab.schema.training import TargetModel
 from airlab.stages.build_mixture import BuildMixture, TokenizeCorpus
 from airlab.stages.build_pool import BuildPool
 from airlab.stages.build_tasks import BuildTasks
+from airlab.stages.continue_pretraining import ContinuePretraining, Trained
 from airlab.stages.detect_heads import DetectHeads
 from airlab.stages.evaluate import Evaluate
 from airlab.stages.import_corpus import ImportCorpus
@@ -91,7 +92,7 @@ class Planner:
             return Cost(
                 "token streams", tokens=stage.budget_tokens, disk_bytes=float(width * stage.budget_tokens)
             )
-        if isinstance(stage, Pretrain):
+        if isinstance(stage, Trained):
             return self._training(stage)
         if isinstance(stage, Evaluate):
             return self._evaluation(stage)
@@ -99,7 +100,7 @@ class Planner:
 
     def training_memory(
         self,
-        stage: Pretrain,
+        stage: Trained,
         zero: ZeroStage | None,
         *,
         recompute: bool | None = None,
@@ -107,9 +108,10 @@ class Planner:
     ) -> TrainingMemory:
         """Of one GPU that trains a target, under a ZeRO stage; the rest as the machine says, or as given."""
         share = max(1, stage.training.batch_sequences // self.gpus)
+        shape, vocabulary = self.shape(stage)
         return training_memory(
-            stage.model,
-            self._vocabulary(stage.tokenizer),
+            shape,
+            vocabulary,
             sequences=min(share, self.machine.sequences_per_micro_batch),
             stage=zero,
             processes=self.gpus,
@@ -125,8 +127,8 @@ class Planner:
         Raises:
             UserError: it trains none, or something in it cannot be counted.
         """
-        evaluations = [s for s in stages if isinstance(s, Evaluate) and isinstance(s.checkpoint, Pretrain)]
-        targets = [s.checkpoint for s in evaluations if isinstance(s.checkpoint, Pretrain)]
+        evaluations = [s for s in stages if isinstance(s, Evaluate) and isinstance(s.checkpoint, Trained)]
+        targets = [s.checkpoint for s in evaluations if isinstance(s.checkpoint, Trained)]
         scoring = [s for s in stages if isinstance(s, MeasureLosses)]
         if not targets:
             raise UserError(
@@ -150,14 +152,18 @@ class Planner:
             parameters=float(self.parameters(targets[0])),
         )
 
-    def parameters(self, stage: Pretrain) -> int:
+    def parameters(self, stage: Trained) -> int:
         """Of the target."""
-        return stage.model.n_parameters(self._vocabulary(stage.tokenizer))
+        shape, vocabulary = self.shape(stage)
+        return shape.n_parameters(vocabulary)
 
     def shape(self, model: Model) -> tuple[TargetModel, int]:
         """A model's shape and vocabulary: its configuration's, its file's, or what is assumed."""
         if isinstance(model, Pretrain):
             return model.model, self._vocabulary(model.tokenizer)
+        if isinstance(model, ContinuePretraining):
+            shape, vocabulary = self.shape(model.model)
+            return shape.model_copy(update={"context": model.mixture.context}), vocabulary
         folder = model.path if isinstance(model, Files) else self.store.find(model)
         shape = (_read_shape(folder / "config.json") if folder else None) or self.assumptions.selector
         assert isinstance(shape.vocabulary, int)
@@ -206,11 +212,11 @@ class Planner:
             2.0 * shape.n_parameters(vocabulary) + each * self.machine.tokens_per_batch
         )
 
-    def _training(self, stage: Pretrain) -> Cost:
-        vocabulary = self._vocabulary(stage.tokenizer)
-        parameters = self.parameters(stage)
+    def _training(self, stage: Trained) -> Cost:
+        shape, vocabulary = self.shape(stage)
+        parameters = shape.n_parameters(vocabulary)
         tokens = stage.training.budget_tokens
-        flops = training_flops(stage.model, vocabulary)
+        flops = training_flops(shape, vocabulary)
         bfloat16 = stage.training.precision == "bfloat16"
         assumed = self.measured.assumed(
             self.assumptions.training_mfu, self.assumptions.peak_tflops, bfloat16=bfloat16
@@ -227,7 +233,7 @@ class Planner:
         )
 
     def _evaluation(self, stage: Evaluate) -> Cost:
-        if not isinstance(stage.checkpoint, Pretrain):
+        if not isinstance(stage.checkpoint, Trained | PrepareModel):
             return Cost(NOT_COUNTED, tokens=None, flops=None, disk_bytes=None)
         shape, vocabulary = self.shape(stage.checkpoint)
         tokens = self.assumptions.evaluation_tokens

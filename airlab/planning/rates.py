@@ -8,7 +8,6 @@ from pathlib import Path
 from airlab.errors import UserError
 
 _ENGINE = "engine-"
-_TARGETS = ("124m", "360m")
 _PRODUCT = "{}, airlab's switches, for seconds"
 
 
@@ -111,6 +110,14 @@ def read_measured(path: Path, training: Path) -> Measured:
         timed = json.loads(training.read_text(encoding="utf-8"))["sections"]
         sections = json.loads(path.read_text(encoding="utf-8"))["sections"]
         products = sections["bound"]["facts"]["flops"]
+        # A size has a section of its own, whose first row is airlab's.
+        targets = tuple(
+            TrainingSubject(name, row["flops_per_token"]["causal"], row["tokens_per_second"])
+            for name, row in ((name, section["rows"][0]) for name, section in timed.items())
+            if name == row["contender"]["shape"]
+        )
+        if not targets:
+            raise KeyError("no size was timed")
         return Measured(
             gpu=sections["bound"]["provenance"]["gpus"][0],
             source=path.name,
@@ -121,10 +128,7 @@ def read_measured(path: Path, training: Path) -> Measured:
             ),
             float32_share=products[_PRODUCT.format("float32")] / products[_PRODUCT.format("bfloat16")],
             training_source=training.name,
-            targets=tuple(
-                TrainingSubject(name, row["flops_per_token"]["causal"], row["tokens_per_second"])
-                for name, row in ((name, timed[name]["rows"][0]) for name in _TARGETS)
-            ),
+            targets=targets,
         )
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(

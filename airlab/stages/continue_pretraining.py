@@ -6,6 +6,7 @@ from typing import ClassVar
 from airlab.schema.machine import Machine
 from airlab.schema.training import Training
 from airlab.stages.build_mixture import BuildMixture
+from airlab.stages.pretrain import Pretrain
 from airlab.store.stage import Stage, Workdir
 
 
@@ -49,3 +50,7 @@ class ContinuePretraining(Stage):
             tracking=work.tracking,
         )
         work.note(**launch(job))
+
+
+Trained = Pretrain | ContinuePretraining
+"""What trains a target: from drawn weights, or a model that is there already."""

@@ -21,7 +21,7 @@ from airlab.selection.selectors import make_selector
 from airlab.selection.selectors.base import SelectorBase
 from airlab.stages.build_mixture import BuildMixture
 from airlab.stages.build_tasks import BuildTasks
-from airlab.stages.continue_pretraining import ContinuePretraining
+from airlab.stages.continue_pretraining import Trained
 from airlab.stages.detect_heads import DetectHeads
 from airlab.stages.evaluate import Evaluate
 from airlab.stages.inputs import corpus_stage, model_input, tokenized_stage
@@ -34,8 +34,6 @@ from airlab.stages.train_tokenizer import TrainTokenizer
 from airlab.store.stage import Stage
 from airlab.store.store import Store
 from experiments.base import Cell, Experiment, cell_records
-
-Trained = Pretrain | ContinuePretraining
 
 BASELINE = "full_pool"
 CONTROL = "random"

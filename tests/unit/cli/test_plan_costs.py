@@ -102,6 +102,18 @@ def test_a_small_scale_takes_its_tokens_from_the_pool(airlab: Airlab) -> None:
     assert "ZeRO" in out and "(this machine)" in row(out, "no ZeRO")[0]
 
 
+def test_models_that_are_trained_further_are_counted_with_their_own_shape(airlab: Airlab) -> None:
+    continued = ("experiment=attention_influence/continued", "scale=h100", "machine=gpu1")
+    out = airlab("plan", *continued).out
+    name, stages, tokens, flops, hours, *_ = row(out, "training, ")
+    assert (name, stages, tokens) == ("training, 135M parameters", "33", "692M")
+    assert 6 * 134.5e6 * 692e6 < float(flops) < 1.2 * 6 * 134.5e6 * 692e6
+    assert number(hours) == pytest.approx(float(flops) / 422e12 / 3600, rel=0.4)  # whichever size is nearest
+    assert row(out, "evaluation")[1] == "34", "the model as it came is evaluated too"
+    fit = airlab("plan", *continued, "gpu_hours=3").out
+    assert "33 of 33 targets" in fit
+
+
 def test_what_cannot_be_counted_is_named_and_in_no_sum(airlab: Airlab) -> None:
     out = airlab("plan", "experiment=attention_influence/heads", "scale=smoke", "machine=gpu1").out
     assert re.search(r"^Not counted, and in no sum: .*map_heads", out, re.M)

@@ -62,3 +62,22 @@ def test_training_is_measured_near_the_targets_that_were_timed_and_nowhere_else(
     assert rate is not None and rate.measured and "target 124m on one NVIDIA H100" in rate.told
     assert rate.flops_per_s == row["flops_per_token"]["causal"] * row["tokens_per_second"]
     assert committed().training(4e10) is None and committed().training(1e8) is None
+
+
+def test_every_size_that_was_timed_by_itself_counts(tmp_path: Path) -> None:
+    timed = json.loads(rates_file(TRAINING_RATES).read_text())
+    timed["sections"]["31m"] = json.loads(json.dumps(timed["sections"]["124m"]))
+    row = timed["sections"]["31m"]["rows"][0]
+    row["contender"]["shape"] = "31m"
+    row["flops_per_token"]["causal"] /= 4
+    path = tmp_path / "training.json"
+    path.write_text(json.dumps(timed))
+    measured = read_measured(rates_file(RATES), path)
+    rate = measured.training(row["flops_per_token"]["causal"] * 0.9)
+    assert rate is not None and "target 31m" in rate.told
+    assert {"two-gpus", "fidelity"} < set(timed["sections"])
+    assert {target.name for target in measured.targets} == {"31m", "124m", "360m"}
+    del timed["sections"]["31m"], timed["sections"]["124m"], timed["sections"]["360m"]
+    path.write_text(json.dumps(timed))
+    with pytest.raises(UserError, match="cannot be read"):
+        read_measured(rates_file(RATES), path)
