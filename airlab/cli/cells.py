@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from airlab.cli.experiment import open_experiment
 from airlab.cli.origin import model_facts, of_stage
 from airlab.cli.outputs import open_store, write_output
-from airlab.cli.overrides import explain, prepare
+from airlab.cli.overrides import choices, explain, prepare
 from airlab.errors import UserError
 from airlab.reporting.cards import Training, code, model_card, model_words
 from airlab.reporting.lock import LOCK, read_lock
@@ -86,15 +86,12 @@ def open_cell(path: str, settings: Sequence[str] = ()) -> Cell:
     """
     from airlab.cli.main import configs_folder
 
-    known = sorted(
-        p.relative_to(configs_folder() / "experiment").with_suffix("").as_posix()
-        for p in (configs_folder() / "experiment").rglob("*.yaml")
-    )
+    known = choices(configs_folder(), "experiment")
     experiment = next((name for name in known if path.startswith(name + "/")), None)
     if experiment is None:
         raise UserError(
             f"cell={path} names no experiment; write PAPER/EXPERIMENT/SCALE/ARM/seed-N, where experiments "
-            f"are {', '.join(known)}."
+            f"are {_by_paper(known)}."
         )
     scale, _, name = path.removeprefix(experiment + "/").partition("/")
     GlobalHydra.instance().clear()
@@ -116,6 +113,14 @@ def open_cell(path: str, settings: Sequence[str] = ()) -> Cell:
     if not isinstance(evaluation, Evaluate) or not isinstance(checkpoint, Trained):
         raise UserError(f"nothing was trained for {path}: name a cell of an arm that was.")
     return Cell(experiment, scale, name, bound, evaluation, checkpoint)
+
+
+def _by_paper(experiments: Sequence[str]) -> str:
+    """Such as ``air/{evidence, main} and …``: names in full would be a screen of them."""
+    papers: dict[str, list[str]] = {}
+    for paper, _, name in (experiment.partition("/") for experiment in experiments):
+        papers.setdefault(paper, []).append(name)
+    return " and ".join(f"{paper}/{{{', '.join(names)}}}" for paper, names in papers.items())
 
 
 def _found(store: Store, stage: Stage, cell: Cell) -> Path:
