@@ -146,10 +146,12 @@ def audit(
         resamples: of the bootstrap behind the intervals.
     """
     chosen = {name: select(unit_id, domain, n_tokens, s, selecting) for name, s in scores.items()}
+    ranked = _ranked(domain, confounds)
+    explaining = _Explaining(ranked)
     return Audit(
         n_units=len(unit_id),
-        associations=associations(domain, scores, confounds),
-        remainders=tuple(remainder(name, domain, s, confounds) for name, s in scores.items()),
+        associations=_associations(_ranked(domain, scores), ranked),
+        remainders=tuple(_remainder(name, domain, s, explaining) for name, s in scores.items()),
         intervals=intervals(unit_id, domain, scores, confounds, resamples),
         overlaps=overlaps(chosen, n_tokens),
         compositions=compositions(chosen, domain, n_tokens),
@@ -167,7 +169,11 @@ def remainder(
     selector: str, domain: np.ndarray, score: np.ndarray, confounds: Mapping[str, np.ndarray]
 ) -> Remainder:
     """What of a score its confounds do not explain."""
-    ranks, explaining = ranks_within(domain, score), _Explaining(_ranked(domain, confounds))
+    return _remainder(selector, domain, score, _Explaining(_ranked(domain, confounds)))
+
+
+def _remainder(selector: str, domain: np.ndarray, score: np.ndarray, explaining: "_Explaining") -> Remainder:
+    ranks = ranks_within(domain, score)
     fitted = explaining.fits(ranks)
     left = residual(ranks, explaining.within)
     spread = float(np.square(ranks - ranks.mean()).sum())
