@@ -24,11 +24,10 @@ from airlab.reporting.cards import Training, code, model_card, model_words
 from airlab.reporting.lock import LOCK, read_lock
 from airlab.stages.build_mixture import BuildMixture
 from airlab.stages.build_training import BuildTraining
-from airlab.stages.continue_pretraining import ContinuePretraining
+from airlab.stages.continue_pretraining import ContinuePretraining, Trained
 from airlab.stages.evaluate import Evaluate
 from airlab.stages.fine_tune import FineTune
 from airlab.stages.inputs import documents_stage
-from airlab.stages.pretrain import Pretrain
 from airlab.stages.select_units import SelectUnits
 from airlab.stages.weigh_steps import WeighSteps
 from airlab.stats.estimate import Estimate
@@ -38,7 +37,7 @@ from airlab.store.stage import Stage
 from airlab.store.store import Store
 from airlab.terminal import visible
 
-Trained = Pretrain | ContinuePretraining | FineTune
+AnyTrained = Trained | FineTune
 
 CHECKPOINT = (
     "config.json",
@@ -61,7 +60,7 @@ class Cell:
     """As the experiment's lock calls it, such as `random/seed-0`."""
     config: Any
     evaluation: Evaluate
-    checkpoint: Trained
+    checkpoint: AnyTrained
 
     @property
     def path(self) -> str:
@@ -110,7 +109,7 @@ def open_cell(path: str, settings: Sequence[str] = ()) -> Cell:
         )
     evaluation = targets[name]
     checkpoint = getattr(evaluation, "checkpoint", None)
-    if not isinstance(evaluation, Evaluate) or not isinstance(checkpoint, Trained):
+    if not isinstance(evaluation, Evaluate) or not isinstance(checkpoint, AnyTrained):
         raise UserError(f"nothing was trained for {path}: name a cell of an arm that was.")
     return Cell(experiment, scale, name, bound, evaluation, checkpoint)
 
@@ -150,7 +149,7 @@ def selection_of(cell: Cell) -> tuple[Path, Path, Mapping[str, Any]]:
     return documents, _found(store, selection, cell) / "selection.parquet", of_stage(selection)
 
 
-def _trained_on(checkpoint: Trained) -> tuple[Stage, SelectUnits | None]:
+def _trained_on(checkpoint: AnyTrained) -> tuple[Stage, SelectUnits | None]:
     """The stage that made documents or traces, and what was selected of them."""
     if isinstance(checkpoint, FineTune):
         assert isinstance(checkpoint.data, BuildTraining)
