@@ -70,6 +70,8 @@ def take_inventory(root: Path) -> Inventory:
     unfinished: list[Unfinished] = []
     for parent in sorted(path for path in root.glob("*") if path.is_dir()):
         for folder in sorted(path for path in parent.iterdir() if path.is_dir()):
+            if folder.name.startswith(WRITING):
+                continue  # an artifact that is being copied
             if begun := _UNFINISHED.fullmatch(folder.name):
                 part = _unfinished(folder, begun[1], holders or {})
                 unfinished += [part] if part is not None else []

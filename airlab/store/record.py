@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from airlab.errors import UserError
 from airlab.schema.base import Frozen
@@ -50,6 +50,11 @@ class Record(Frozen):
     seal: str
     """sha-256 over the canonical JSON of all the above, so that an edit by hand is noticed."""
 
+    @property
+    def n_bytes(self) -> int:
+        """Of all files but the record itself."""
+        return sum(entry.size for entry in self.manifest.values())
+
 
 def make_record(stage: Stage, work: Workdir, started: str, ended: str) -> Record:
     """Describe the files that now lie in `work`, reading each once to hash it."""
@@ -91,10 +96,11 @@ def read_sound_record(folder: Path, address: str) -> Record:
     """The same for whoever knows no more of a stage than its fingerprint, or how it begins."""
     try:
         record = Record.model_validate_json((folder / RECORD).read_bytes())
-    except (OSError, ValidationError) as error:
+        content = record.model_dump(mode="json")
+        is_sealed = content.pop("seal") == _seal(content)
+    except (OSError, ValueError) as error:  # a number that is none is read, and has no canonical form
         raise Damaged(folder, f"its {RECORD} cannot be read") from error
-    content = record.model_dump(mode="json")
-    if content.pop("seal") != _seal(content):
+    if not is_sealed:
         raise Damaged(folder, f"its {RECORD} was changed after it was written")
     if hashlib.sha256(dump_canonical(content["identity"])).hexdigest() != record.fingerprint:
         raise Damaged(folder, f"the identity in its {RECORD} does not have the recorded fingerprint")

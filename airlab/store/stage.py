@@ -52,7 +52,7 @@ class Stage:
     @property
     def name(self) -> str:
         """The class name in snake_case: the stage's word in the store, the plan and the records."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
+        return word_of(type(self))
 
     def inputs(self) -> tuple["Stage", ...]:
         """The stages among the fields, also inside tuples and values, in the order of the fields."""
@@ -64,6 +64,11 @@ class Stage:
 
     def _found(self) -> Iterator["Stage | Files"]:
         return _found_in([getattr(self, field.name) for field in dataclasses.fields(self)])
+
+
+def word_of(kind: type[Stage]) -> str:
+    """The name of a class of stages, without one of its values."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.__name__).lower()
 
 
 def _found_in(value: object) -> Iterator[Stage | Files]:

@@ -18,6 +18,7 @@ from airlab.errors import UserError
 from airlab.progress import announce
 from airlab.schema.machine import Machine
 from airlab.store import durable
+from airlab.store.copies import copy_artifact
 from airlab.store.fingerprint import fingerprint
 from airlab.store.provenance import check_libraries
 from airlab.store.record import Record, check_contents, make_record, read_record
@@ -40,12 +41,15 @@ class Store:
         An artifact is recognised by the digits alone: a slug that has been reworded since keeps working.
         """
         digits = fingerprint(stage)[:_FOLDER_DIGITS]
-        parent = self.root / stage.name
         slug = re.sub(r"[^a-z0-9._]+", "-", stage.slug().lower()).strip("-.")[:60]
-        folder = parent / (f"{slug}-{digits}" if slug else digits)
+        return self._folder(stage.name, f"{slug}-{digits}" if slug else digits)
+
+    def _folder(self, name: str, title: str) -> Path:
+        parent = self.root / name
+        folder = parent / title
         if folder.exists() or not parent.is_dir():
             return folder
-        reworded = self._names(parent).get(digits)
+        reworded = self._names(parent).get(title.rpartition("-")[2])
         return folder if reworded is None or not (parent / reworded).exists() else parent / reworded
 
     def _names(self, parent: Path) -> dict[str, str]:
@@ -53,13 +57,16 @@ class Store:
         changed = parent.stat().st_mtime_ns
         if self._listed.get(parent, (0, {}))[0] != changed:
             there = sorted((path.name for path in parent.iterdir()), reverse=True)
-            names = {name.rpartition("-")[2]: name for name in there}
+            names = {name.rpartition("-")[2]: name for name in there if not name.startswith(durable.WRITING)}
             self._listed[parent] = changed, names
         return self._listed[parent][1]
 
     def part(self, stage: Stage) -> Path:
         """Where the stage's unfinished work lies, if there is any."""
-        return self.root / stage.name / f"{fingerprint(stage)}{PART}"
+        return self._part(stage.name, fingerprint(stage))
+
+    def _part(self, name: str, address: str) -> Path:
+        return self.root / name / f"{address}{PART}"
 
     def find(self, stage: Stage) -> Path | None:
         """The finished artifact's folder for whoever reads it, or None.
@@ -114,16 +121,32 @@ class Store:
         Inputs must be finished. On any error or interrupt nothing is promoted, and what was finished in
         the `.part` folder waits for the next call.
         """
-        try:
-            with self._lease(stage):
-                return self.find(stage) or self._finish(stage, machine)
-        except UserError:
-            raise
-        except Exception as error:
-            trouble = durable.disk_trouble(error, self.part(stage), durable.size_of(self.part(stage)))
-            if trouble is None:
-                raise
-            raise trouble from error
+        with _telling_disk_trouble(self.part(stage)), self._lease(stage.name, fingerprint(stage)):
+            return self.find(stage) or self._finish(stage, machine)
+
+    def adopt(self, folder: Path, record: Record) -> bool:
+        """Copy a finished artifact from elsewhere, as if it had been made here.
+
+        Waits for whoever makes it. What the store has under its fingerprint is left alone; what is unfinished
+        of it has no more use.
+
+        Args:
+            folder: of a name that a store gives; its record and every byte were just checked.
+
+        Returns:
+            Whether it was copied.
+
+        Raises:
+            UserError: it was changed meanwhile, or the store cannot be written to.
+        """
+        part = self._part(record.name, record.fingerprint)
+        with _telling_disk_trouble(part), self._lease(record.name, record.fingerprint):
+            final = self._folder(record.name, folder.name)
+            if final.exists():
+                return False
+            copy_artifact(folder, final, record)
+            durable.remove(part)
+            return True
 
     def _finish(self, stage: Stage, machine: Machine) -> Path:
         final, part = self.folder(stage), self.part(stage)
@@ -167,21 +190,35 @@ class Store:
         return found
 
     @contextmanager
-    def _lease(self, stage: Stage) -> Iterator[None]:
-        folder = self.root / stage.name
-        lock = filelock.FileLock(folder / f"{LEASE}{fingerprint(stage)}")
+    def _lease(self, name: str, address: str) -> Iterator[None]:
+        folder = self.root / name
+        lock = filelock.FileLock(folder / f"{LEASE}{address}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(blocking=False)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise UserError(f"cannot write to {folder}: {error.strerror}; choose another store.") from error
         except filelock.Timeout:
-            announce(f"{stage.name}: another process is working on it; waiting for it to finish")
+            announce(f"{name}: another process is working on it; waiting for it to finish")
             lock.acquire()
         try:
             yield
         finally:
             lock.release()
+
+
+@contextmanager
+def _telling_disk_trouble(part: Path) -> Iterator[None]:
+    """A sentence in place of the error where a disk does not take what is written."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        trouble = durable.disk_trouble(error, part, durable.size_of(part))
+        if trouble is None:
+            raise
+        raise trouble from error
 
 
 def _check_unchanged(stage: Stage) -> None:

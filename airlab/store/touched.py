@@ -28,6 +28,14 @@ def mark(folder: Path, record: Record) -> None:
         os.utime(folder / RECORD, ns=(_ended(record), _ended(record)))
 
 
+def mark_copy(folder: Path, record: Record) -> None:
+    """The same of a copy, whose files are newer than the stage's end and would be read at every opening."""
+    for name in record.manifest:
+        with suppress(OSError):
+            os.utime(folder / name, ns=(_ended(record), _ended(record)))
+    mark(folder, record)
+
+
 def check_untouched(folder: Path, record: Record) -> None:
     """Compare the names of all files with the record, and the contents of those that may have been touched.
 
