@@ -62,7 +62,7 @@ def page() -> str:
     lines += [
         "## Experiments",
         "",
-        "What `airlab plan`, `run` and `table` take besides, every experiment:",
+        "What `airlab plan`, `run`, `table` and `archive` take besides, every experiment:",
         "",
     ]
     lines += _fields(Experiment, "run")

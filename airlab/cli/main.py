@@ -101,10 +101,22 @@ VERBS = {
         "airlab table experiment=attention_influence/main scale=laptop",
         "airlab.cli.sweep:table",
     ),
+    "archive": Verb(
+        "archive",
+        "airlab.cli.archive:run",
+        "copy what an experiment's tables are read from out of the store, to keep or carry it",
+        "airlab archive experiment=attention_influence/main scale=laptop",
+    ),
+    "restore": Verb(
+        "restore",
+        "airlab.cli.restore:run",
+        "copy archived artifacts into the store, as if they had been made here",
+        "airlab restore input=results/artifacts",
+    ),
     "verify": Verb(
         "verify",
         "airlab.cli.verify:run",
-        "check that committed tables still follow from their configurations",
+        "check that committed tables still follow from their configurations, and that archives are whole",
         "airlab verify",
     ),
     "report": Verb(

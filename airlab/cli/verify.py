@@ -1,4 +1,4 @@
-"""`airlab verify`: committed tables must still follow from the configurations at hand."""
+"""`airlab verify`: committed tables still follow from the configurations, and archives are whole."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,11 @@ from airlab.cli.overrides import explain
 from airlab.cli.published import published
 from airlab.errors import UserError
 from airlab.schema.base import Frozen
+from airlab.store.archive import archived_folders, read_archived
 from airlab.terminal import visible
+
+ARCHIVE = "artifacts"
+"""Below the results: the artifacts that tables were read from, as `airlab archive` leaves them."""
 
 
 class VerifyCommand(Frozen):
@@ -32,7 +36,7 @@ def differences(locked: Mapping[str, str], experiment: str, scale: str) -> list[
 
 
 def run(config: Mapping[str, Any]) -> None:
-    """Recompute every committed table's fingerprints and compare them with its lock."""
+    """Compare tables' locks with the configurations' fingerprints, and archived artifacts with records."""
     command = bind(VerifyCommand, config)
     root = Path(command.results)
     tables = published(root)
@@ -44,7 +48,31 @@ def run(config: Mapping[str, Any]) -> None:
         stale += bool(differ)
         told = "current" if not differ else f"out of date in {len(differ)} cells, first {differ[0]}"
         print(visible(f"{name} at scale {scale}: {told}"))
+    mistakes = []
     if stale:
-        raise UserError(
+        mistakes.append(
             f"{stale} of {len(tables)} tables no longer follow from the configurations; run them again."
         )
+    if (root / ARCHIVE).exists():
+        damaged, n_archived = _check_archive(root / ARCHIVE)
+        if damaged:
+            mistakes.append(
+                f"{damaged} of {n_archived} archived artifacts are damaged; copy them again from where they "
+                "were made, or delete them."
+            )
+    if mistakes:
+        raise UserError(" ".join(mistakes))
+
+
+def _check_archive(archive: Path) -> tuple[int, int]:
+    """Print what is wrong in an archive; returns how many of its artifacts are damaged, of how many."""
+    folders = archived_folders(archive)
+    damaged = 0
+    for folder in folders:
+        try:
+            read_archived(folder)
+        except UserError as error:
+            damaged += 1
+            print(visible(str(error)))
+    print(visible(f"{archive}: {len(folders) - damaged} of {len(folders)} archived artifacts are whole"))
+    return damaged, len(folders)

@@ -20,6 +20,7 @@ from airlab.cli.experiment import open_experiment
 from airlab.cli.explain import ExplainCommand
 from airlab.cli.export import ExportCommand
 from airlab.cli.heads import HeadsCommand
+from airlab.cli.restore import RestoreCommand
 from airlab.cli.score import ScoreCommand, import_stage
 from airlab.cli.select import SelectCommand
 from airlab.cli.tokenize import TokenizeCommand, tokenize_stage
@@ -52,6 +53,7 @@ ROOTS = {
     "weigh": (WeighCommand, ["output=o.parquet", "scores=s.parquet"]),
     "export": (ExportCommand, ["output=o.parquet"]),
     "tokenize": (TokenizeCommand, []),
+    "restore": (RestoreCommand, []),
     "verify": (VerifyCommand, []),
 }
 """Root configurations of one command each: their schema, and a value for what the user must give."""
@@ -173,7 +175,7 @@ def test_no_file_is_forgotten() -> None:
     for folder, group in ((OWN_TASKS, "evaluation"), (OWN_TRACES, "traces")):
         own |= {f"{folder}/{at}/{choice}" for at in places for choice in choices(group)}
     own |= {f"{PLANNING}/{scale}" for scale in choices("scale")}
-    roots = {*ROOTS, "run", "plan", "report", "quiet"}
+    roots = {*ROOTS, "run", "plan", "report", "archive", "quiet"}
     covered = {f"{group}/{choice}" for group, choice, _ in USES} | roots | (own & found)
     assert found == covered
     assert len(found) == sum(1 for p in CONFIGS.rglob("*") if p.is_file()) >= 45

@@ -186,7 +186,8 @@ def test_a_lock_without_its_table(airlab: Airlab, results: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["heads", "score", "select", "weigh", "plan", "run", "table", "verify", "report"]
+    "verb",
+    ["heads", "score", "select", "weigh", "plan", "run", "table", "archive", "restore", "verify", "report"],
 )
 def test_every_command_explains_itself(airlab: Airlab, verb: str) -> None:
     answer = airlab(verb, "--help")

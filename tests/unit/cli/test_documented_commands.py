@@ -33,7 +33,7 @@ OTHERS = (
     ["python", "benchmarks/training.py"],  # tests/unit/benchmarks/test_training_benchmark.py
 )
 ON_DATA = ("heads", "score", "select", "weigh", "explain", "export")
-PLANNED = ("plan", "run", "table")
+PLANNED = ("plan", "run", "table", "archive")
 FASTER = {"probes.count": "24", "probes.max_tokens": "1024", "machine": "cpu", "scoring": "float32"}
 """Settings of documented commands that are executed with other values, to the same effect."""
 
