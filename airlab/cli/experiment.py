@@ -9,7 +9,7 @@ import fnmatch
 import importlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,6 +55,9 @@ class RunCommand(Frozen):
     """Where processes of their own leave their logs."""
     only: tuple[str, ...]
     """Patterns of cells' names (`*/seed-0`): what is made, and no table of it. Empty makes everything."""
+    share: bool
+    """Make cells beside other processes that were started alike, each the next one that nobody works on, and
+    no table."""
     partial: bool
 
 
@@ -103,7 +106,7 @@ def run(config: Mapping[str, Any]) -> None:
     module, bound, command = open_plain(config)
     check(module, bound, command)
     store = open_store()
-    if command.only:
+    if command.only or command.share:
         _run_some(module, bound, command, store)
         return
     if hasattr(module, "parts"):
@@ -134,12 +137,24 @@ def asked_for(module: ModuleType, bound: Any, command: RunCommand) -> dict[str, 
 
 
 def _run_some(module: ModuleType, bound: Any, command: RunCommand, store: Store) -> None:
-    Plan(store, list(asked_for(module, bound, command).values())).run(command.machine)
+    asked = list(asked_for(module, bound, command).values())
+    if command.share:
+        _run_shared(asked, command.machine, store)
+    else:
+        Plan(store, asked).run(command.machine)
     targets = module.targets(bound)
     there = sum(store.find(stage) is not None for stage in targets.values())
-    print(
-        f"{there} of {len(targets)} are there; the same command without only makes the others and the table"
-    )
+    added = " and ".join(name for name in ("only", "share") if getattr(command, name))
+    told = f"{there} of {len(targets)} are there"
+    print(f"{told}; the same command without {added} makes the others and the table")
+
+
+def _run_shared(cells: Sequence[Stage], machine: Machine, store: Store) -> None:
+    """One cell after the other that no other process has made or works on."""
+    for cell in cells:
+        with store.claim(cell) as mine:
+            if mine and store.find(cell) is None:
+                Plan(store, [cell]).run(machine)
 
 
 def run_part(config: Mapping[str, Any], part: str) -> None:
@@ -172,9 +187,9 @@ def _finished(store: Store, targets: Mapping[str, Stage]) -> bool:
 def table(config: Mapping[str, Any]) -> None:
     """Write and print the table from what is there."""
     module, bound, command = open_plain(config)
-    if command.only:
+    if command.only or command.share:
         raise UserError(
-            "only says what is made, and a table has all cells; leave it out, or use partial=true."
+            "only and share say what is made, and a table has all cells; leave them out, or use partial=true."
         )
     _check_results(module, bound, command)
     _tabulate(module, bound, command, open_store())

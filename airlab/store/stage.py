@@ -29,6 +29,9 @@ TRACKING = "tracking"
 LEASE = ".lease-"
 """Prefix of the lock file of whoever works on a stage; the rest is the whole fingerprint."""
 
+CLAIM = ".claim-"
+"""The same of whoever works towards a stage, see `Store.claim`."""
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -22,7 +22,7 @@ from airlab.store.copies import copy_artifact
 from airlab.store.fingerprint import fingerprint
 from airlab.store.provenance import check_libraries
 from airlab.store.record import Record, check_contents, make_record, read_record
-from airlab.store.stage import ATTEMPTS, LEASE, PART, RECORD, TRACKING, Stage, Workdir
+from airlab.store.stage import ATTEMPTS, CLAIM, LEASE, PART, RECORD, TRACKING, Stage, Workdir
 from airlab.store.touched import check_untouched, mark
 
 _FOLDER_DIGITS = 12
@@ -148,6 +148,19 @@ class Store:
             durable.remove(part)
             return True
 
+    @contextmanager
+    def claim(self, stage: Stage) -> Iterator[bool]:
+        """Whether this process is the one that works towards a stage, inputs included, in this block.
+
+        Unlike the lease of a stage, which whoever needs its artifact waits for, a claim is how processes that
+        make the same list of stages share it out. That of a process that dies ends with it.
+
+        Raises:
+            UserError: the store cannot be written to.
+        """
+        with self._lock(stage.name, f"{CLAIM}{fingerprint(stage)}", wait=False) as mine:
+            yield mine
+
     def _finish(self, stage: Stage, machine: Machine) -> Path:
         final, part = self.folder(stage), self.part(stage)
         if (part / RECORD).exists():  # stopped between the record and the rename
@@ -191,18 +204,26 @@ class Store:
 
     @contextmanager
     def _lease(self, name: str, address: str) -> Iterator[None]:
+        with self._lock(name, f"{LEASE}{address}", wait=True):
+            yield
+
+    @contextmanager
+    def _lock(self, name: str, file: str, *, wait: bool) -> Iterator[bool]:
         folder = self.root / name
-        lock = filelock.FileLock(folder / f"{LEASE}{address}")
+        lock = filelock.FileLock(folder / file)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(blocking=False)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise UserError(f"cannot write to {folder}: {error.strerror}; choose another store.") from error
         except filelock.Timeout:
+            if not wait:
+                yield False
+                return
             announce(f"{name}: another process is working on it; waiting for it to finish")
             lock.acquire()
         try:
-            yield
+            yield True
         finally:
             lock.release()
 

@@ -9,14 +9,16 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from airlab.cli import experiment as commands
-from airlab.cli.experiment import open_experiment, published_targets
+from airlab.cli.experiment import open_experiment, open_published, published_targets
 from airlab.cli.main import configs_folder
 from airlab.cli.overrides import prepare
 from airlab.errors import UserError
 from airlab.reporting.audit import AUDIT
 from airlab.reporting.lock import LOCK, write_lock
+from airlab.schema.machine import Machine
 from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
+from airlab.store.store import Store
 from tests.unit.cli.conftest import Airlab
 
 NAME = "attention_influence/main"
@@ -80,6 +82,31 @@ def test_only_the_cells_that_are_asked_for_are_planned_and_made(
     assert not Path("here").exists()
 
 
+def test_commands_that_share_an_experiment_make_every_cell_once(
+    airlab: Airlab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    store = Store(tmp_path / "store")
+    targets = open_published(NAME, "smoke")[0].targets(open_published(NAME, "smoke")[1])
+
+    def pretend(plan: Plan, _machine: Machine) -> None:
+        (cell,) = plan.targets
+        made.append(fingerprint(cell))
+        if len(made) == 1:  # another of these commands begins while this one works
+            assert airlab("run", "scale=smoke", "share=true", "results=here").code == 0
+        monkeypatch.setattr(Store, "find", lambda _, stage: fingerprint(stage) in made or None)
+
+    monkeypatch.setattr(Plan, "run", pretend)
+    with store.claim(targets["random/seed-0"]) as mine:  # and a third one works on this cell
+        assert mine
+        answer = airlab("run", "scale=smoke", "share=true", "results=here")
+    assert answer.code == 0, answer.err
+    assert sorted(made) == sorted(fingerprint(s) for n, s in targets.items() if n != "random/seed-0")
+    told = f"{len(targets) - 1} of {len(targets)} are there; the same command without share makes the others"
+    assert answer.out.startswith(told)
+    assert not Path("here").exists()
+
+
 def test_a_pattern_that_names_no_cell_is_refused_before_anything_runs(airlab: Airlab) -> None:
     for verb in ("plan", "run"):
         answer = airlab(verb, "scale=smoke", "only=[random/*,rndom/*]")
@@ -89,8 +116,9 @@ def test_a_pattern_that_names_no_cell_is_refused_before_anything_runs(airlab: Ai
 
 
 def test_a_table_of_only_some_cells_is_refused(airlab: Airlab) -> None:
-    answer = airlab("table", "scale=smoke", "only=[random/*]")
-    assert answer.code == 2 and "only says what is made, and a table has all cells" in answer.sentence
+    for setting in ("only=[random/*]", "share=true"):
+        answer = airlab("table", "scale=smoke", setting)
+        assert answer.code == 2 and "and share say what is made, and a table has all" in answer.sentence
 
 
 @pytest.mark.parametrize("name", [NAME, AUDITED])

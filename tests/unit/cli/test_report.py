@@ -130,6 +130,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tiny:
             results=str(tmp_path / "mine"),
             folder="outputs",
             only=(),
+            share=False,
             partial=False,
         )
         return module, SimpleNamespace(name=NAME, scale="smoke"), command

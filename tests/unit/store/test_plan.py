@@ -396,3 +396,14 @@ def test_an_artifact_holds_its_own_files(store: Store) -> None:
     with pytest.raises(RuntimeError, match="link"):
         Plan(store, [LeaveLink()]).run(Machine())
     assert store.find(LeaveLink()) is None
+
+
+def test_one_process_at_a_time_claims_a_stage_and_waits_for_nobody(store: Store) -> None:
+    other = Store(store.root)
+    with store.claim(D) as mine:
+        assert mine
+        with other.claim(D) as second, other.claim(C) as else_one:
+            assert (second, else_one) == (False, True)
+        Plan(other, [D]).run(Machine())  # a claim keeps nobody from making it
+    with other.claim(D) as mine:
+        assert mine
