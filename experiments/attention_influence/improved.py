@@ -17,8 +17,9 @@ They were written, and their hypotheses stand in their modules, before any targe
 `development` tries them, with a third, on seeds and columns of its own. This table is the confirmation, on
 seeds that nothing was chosen by and with a domain that `development` never looked at, reference text, among
 its columns. If `development` puts its third first by its composite of looking up and reasoning, that one
-takes the place of the worse of these two, by a commit of its own before any cell of this table is made;
-nothing else may change.
+takes the place of the worse of these two, by a commit of its own before a cell of either is made; nothing
+else may change. The cells of `random`, `attention_influence` and `random_heads`, which stay whatever
+`development` says, may be made before it is read, and wait unread.
 
 Targets are SmolLM2-135M-Instruct trained further, as in `continued`; `improved_scratch` is the same table
 with targets of 31 million parameters from scratch, so that there are two sizes.

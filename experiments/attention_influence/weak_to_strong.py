@@ -8,9 +8,10 @@ targets hardly copied.
 
 Targets of 124 million parameters (with a vocabulary of their own of 49,152) on 315 million tokens of the
 large pool, each arm with three seeds: full pool, random, attention influence. `weak_to_strong_arms` has
-every other selector at one seed, and `weak_to_strong_360m` these three arms at the next size. Six to seven
-passes over the pool are many, and repeating a fifth makes them twelve to fourteen for it: what this table
-says of repeated text it says of text repeated often.
+every other selector at one seed, `weak_to_strong_selectors` a smaller selector's choice, and
+`weak_to_strong_360m` these three arms at the next size. Six to seven passes over the pool are many, and
+repeating a fifth makes them twelve to fourteen for it: what this table says of repeated text it says of text
+repeated often.
 
 Analysis plan. As in `main`: differences paired over items and seeds against `random`, the composite over
 all columns decides the verdict, Holm-corrected; and the page of two goals, looking up and reasoning apart

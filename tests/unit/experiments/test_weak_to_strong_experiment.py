@@ -1,4 +1,4 @@
-"""Weak to strong: three tables that share what can be shared, and differ in what their plans say."""
+"""Weak to strong: four tables that share what can be shared, and differ in what their plans say."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,10 +10,12 @@ from hydra.core.global_hydra import GlobalHydra
 from airlab.cli.experiment import open_experiment, target_fingerprints
 from airlab.cli.main import configs_folder
 from experiments.attention_influence import (
+    ablations,
     continued,
     weak_to_strong,
     weak_to_strong_360m,
     weak_to_strong_arms,
+    weak_to_strong_selectors,
 )
 
 TABLES = (weak_to_strong, weak_to_strong_arms, weak_to_strong_360m)
@@ -48,6 +50,18 @@ def test_the_first_seeds_cells_are_trained_once_for_both_tables(opened: Any) -> 
     shared = {name for name in whole.keys() & arms.keys() if whole[name] == arms[name]}
     assert shared == {"full_pool/seed-0", "random/seed-0", "attention_influence/seed-0"}
     assert len(whole) == 9 and len(arms) == 10
+
+
+def test_a_smaller_selector_adds_its_own_three_cells_and_no_more(opened: Any) -> None:
+    whole = target_fingerprints(weak_to_strong, opened(weak_to_strong))
+    pairs = target_fingerprints(weak_to_strong_selectors, opened(weak_to_strong_selectors))
+    assert {pairs.pop(f"default/{name}") for name in whole} == set(whole.values())
+    assert set(pairs) == {f"small-selector/attention_influence/seed-{seed}" for seed in range(3)}
+    variant = ablations.setting(opened(weak_to_strong_selectors), "small-selector")
+    small = weak_to_strong.losses_stage(variant).model
+    assert small.model.n_parameters(8_192) < opened(weak_to_strong).target.n_parameters(49_152) / 3
+    assert variant.probes.max_tokens <= small.model.context
+    assert variant.scoring.window_tokens <= small.model.context
 
 
 def test_every_arm_that_the_plan_names_is_trained_and_measured_as_in_continued_pretraining(
