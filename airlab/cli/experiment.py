@@ -42,6 +42,12 @@ from airlab.training.tracking import check_trackers
 PUBLISHED = "results"
 """Where tables go by default: what is committed, so only published configurations may write there."""
 
+ARCHIVE = "artifacts.tar.xz"
+"""Beside a table or where it will be: what it was read from, see `airlab archive`."""
+
+SELECTIONS = "selections.json"
+"""What each selector took, by domain."""
+
 ONLY_PLANNED = ("gpu_hours", "price", "scripts", "planning")
 """Settings of `airlab plan` alone."""
 
@@ -98,7 +104,7 @@ def check(module: ModuleType, bound: Any, command: RunCommand) -> None:
     """
     asked_for(module, bound, command)
     check_trackers(command.machine)
-    _check_results(module, bound, command)
+    check_results(module, bound, command)
 
 
 def run(config: Mapping[str, Any]) -> None:
@@ -191,7 +197,7 @@ def table(config: Mapping[str, Any]) -> None:
         raise UserError(
             "only and share say what is made, and a table has all cells; leave them out, or use partial=true."
         )
-    _check_results(module, bound, command)
+    check_results(module, bound, command)
     _tabulate(module, bound, command, open_store())
 
 
@@ -215,14 +221,14 @@ def published_targets(name: str, scale: str) -> dict[str, str]:
     return target_fingerprints(*open_published(name, scale))
 
 
-def _check_results(module: ModuleType, bound: Any, command: RunCommand) -> None:
+def check_results(module: ModuleType, bound: Any, command: RunCommand) -> None:
     """Keep other configurations out of the folder of published tables, before any work is done."""
     if command.results == PUBLISHED and target_fingerprints(module, bound) != published_targets(
         bound.name, bound.scale
     ):
         raise UserError(
             f"this is not the published configuration of {bound.name} at scale {bound.scale}; "
-            "give its table a place of its own with results=FOLDER."
+            "give what comes of it a place of its own with results=FOLDER."
         )
 
 
@@ -255,9 +261,8 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
                 _wall_by_stage(plan, walls),
                 made.names,
             )
-            (temporary / "selections.json").write_text(
-                json.dumps(module.selections(bound, store), indent=1, sort_keys=True) + "\n"
-            )
+            selections = {**_earlier(folder, cells), **module.selections(bound, store)}
+            (temporary / SELECTIONS).write_text(json.dumps(selections, indent=1, sort_keys=True) + "\n")
             _keep_gathered(folder, temporary, cells)
     print_findings(made)
     if not command.partial:
@@ -265,14 +270,25 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
 
 
 def _keep_gathered(folder: Path, temporary: Path, cells: Mapping[str, str]) -> None:
-    """Take over what `airlab report` gathered from the very same artifacts; of others it is gathered anew."""
-    try:
-        same = read_lock(folder).cells == cells
-    except (OSError, ValueError, TypeError, KeyError):  # no table yet, or one that is written again for that
-        return
-    for name in (GATHERED, EXAMPLES):
-        if same and (folder / name).is_file():
+    """Take over the archive, and of the very same artifacts what `airlab report` gathered."""
+    for name in (ARCHIVE, *((GATHERED, EXAMPLES) if _is_of(folder, cells) else ())):
+        if (folder / name).is_file():
             shutil.copyfile(folder / name, temporary / name)
+
+
+def _earlier(folder: Path, cells: Mapping[str, str]) -> dict[str, Any]:
+    """Selections as told before of the same artifacts: a restored cell comes without its own."""
+    known = _is_of(folder, cells) and (folder / SELECTIONS).is_file()
+    found: dict[str, Any] = json.loads((folder / SELECTIONS).read_text()) if known else {}
+    return found
+
+
+def _is_of(folder: Path, cells: Mapping[str, str]) -> bool:
+    """Whether the table in a folder is of these artifacts."""
+    try:
+        return read_lock(folder).cells == cells
+    except (OSError, ValueError, TypeError, KeyError):  # no table yet, or one that is written again for that
+        return False
 
 
 def _wall_by_stage(plan: Plan, walls: dict[str, float]) -> dict[str, float]:

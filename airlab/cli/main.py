@@ -104,14 +104,14 @@ VERBS = {
     "archive": Verb(
         "archive",
         "airlab.cli.archive:run",
-        "copy what an experiment's tables are read from out of the store, to keep or carry it",
+        "pack what an experiment's tables are read from into a file beside them, to keep or carry it",
         "airlab archive experiment=attention_influence/main scale=laptop",
     ),
     "restore": Verb(
         "restore",
         "airlab.cli.restore:run",
-        "copy archived artifacts into the store, as if they had been made here",
-        "airlab restore input=results/artifacts",
+        "unpack archived artifacts into the store, as if they had been made here",
+        "airlab restore",
     ),
     "verify": Verb(
         "verify",

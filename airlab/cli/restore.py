@@ -4,28 +4,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from airlab.cli.archive import archives
 from airlab.cli.bind import bind
+from airlab.cli.experiment import ARCHIVE
 from airlab.cli.outputs import open_store
+from airlab.errors import UserError
 from airlab.schema.base import Frozen
 from airlab.store.archive import restore
+from airlab.store.packed import unpacked
 from airlab.terminal import visible
-
-
-class Archive(Frozen):
-    """A folder that `airlab archive` made."""
-
-    path: str
 
 
 class RestoreCommand(Frozen):
     """What `configs/restore.yaml` binds to."""
 
-    input: Archive
+    results: str
+    """The folder of results below which archives lie."""
 
 
 def run(config: Mapping[str, Any]) -> None:
-    """Check all of an archive, then copy what the store does not have."""
-    command, store = bind(RestoreCommand, config), open_store()
-    done = restore(Path(command.input.path), store)
-    counts = f"{len(done.copied)} copied, {len(done.already_there)} already there"
-    print(visible(f"{command.input.path}: {counts}"))
+    """Of every archive: check all of it, then copy what the store does not have."""
+    root, store = Path(bind(RestoreCommand, config).results), open_store()
+    files = archives(root)
+    if not files:
+        raise UserError(f"there is no {ARCHIVE} below {root}; airlab archive makes one.")
+    for file in files:
+        with unpacked(file) as folder:
+            done = restore(folder, store)
+        print(visible(f"{file}: {len(done.copied)} restored, {len(done.already_there)} there already"))

@@ -6,6 +6,7 @@ from typing import Any
 
 from hydra.errors import HydraException
 
+from airlab.cli.archive import archives
 from airlab.cli.bind import bind
 from airlab.cli.experiment import published_targets
 from airlab.cli.main import configs_folder
@@ -14,10 +15,8 @@ from airlab.cli.published import published
 from airlab.errors import UserError
 from airlab.schema.base import Frozen
 from airlab.store.archive import archived_folders, read_archived
+from airlab.store.packed import unpacked
 from airlab.terminal import visible
-
-ARCHIVE = "artifacts"
-"""Below the results: the artifacts that tables were read from, as `airlab archive` leaves them."""
 
 
 class VerifyCommand(Frozen):
@@ -53,26 +52,20 @@ def run(config: Mapping[str, Any]) -> None:
         mistakes.append(
             f"{stale} of {len(tables)} tables no longer follow from the configurations; run them again."
         )
-    if (root / ARCHIVE).exists():
-        damaged, n_archived = _check_archive(root / ARCHIVE)
-        if damaged:
-            mistakes.append(
-                f"{damaged} of {n_archived} archived artifacts are damaged; copy them again from where they "
-                "were made, or delete them."
-            )
+    files = archives(root)
+    if damaged := [file for file in files if not _is_whole(file)]:
+        mistakes.append(f"{len(damaged)} of {len(files)} archives are damaged, first {damaged[0]}.")
     if mistakes:
         raise UserError(" ".join(mistakes))
 
 
-def _check_archive(archive: Path) -> tuple[int, int]:
-    """Print what is wrong in an archive; returns how many of its artifacts are damaged, of how many."""
-    folders = archived_folders(archive)
-    damaged = 0
-    for folder in folders:
-        try:
-            read_archived(folder)
-        except UserError as error:
-            damaged += 1
-            print(visible(str(error)))
-    print(visible(f"{archive}: {len(folders) - damaged} of {len(folders)} archived artifacts are whole"))
-    return damaged, len(folders)
+def _is_whole(archive: Path) -> bool:
+    """Check every artifact of an archive, and print how many there are, or what is wrong with the first."""
+    try:
+        with unpacked(archive) as folder:
+            count = len([read_archived(artifact) for artifact in archived_folders(folder)])
+    except UserError as error:
+        print(visible(str(error)))
+        return False
+    print(visible(f"{archive}: {count} artifacts, all whole"))
+    return True

@@ -1,7 +1,7 @@
-"""Finished artifacts outside of any store: a folder laid out as one is, to be kept or carried elsewhere.
+"""Finished artifacts outside of any store: a folder laid out as one is, and one compressed file of that.
 
-It holds nothing but artifacts, so whatever else lies there is refused: it came from somewhere else, or
-is half of what was on its way.
+An archive holds nothing but artifacts, so whatever else lies in it is refused: it came from somewhere else.
+Nothing of it is believed before seal, identity and every byte were checked.
 """
 
 import re
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airlab.errors import UserError
-from airlab.store import durable
 from airlab.store.copies import copy_artifact
 from airlab.store.record import Damaged, Record, check_contents, read_sound_record
 from airlab.store.stage import RECORD, Stage
@@ -29,16 +28,20 @@ class Transfer:
     already_there: tuple[Record, ...]
 
 
+def digits_of(folder: Path) -> str:
+    """What an artifact is known by, whatever its slug says: the end of its folder's name."""
+    return folder.name.rpartition("-")[2]
+
+
 def archived_folders(root: Path) -> tuple[Path, ...]:
     """The folder of every artifact in an archive, sorted.
 
     Raises:
-        UserError: there is no such archive, or something in it is no artifact by its name.
+        UserError: something in it is no artifact by its name.
     """
-    try:
-        return tuple(folder for parent in _folders(root, _STAGE) for folder in _folders(parent, _ARTIFACT))
-    except OSError as error:
-        raise UserError(f"cannot read the archive {root}: {error.strerror}.") from error
+    return tuple(
+        folder for parent in _folders(root, root, _STAGE) for folder in _folders(root, parent, _ARTIFACT)
+    )
 
 
 def read_archived(folder: Path) -> Record:
@@ -49,7 +52,7 @@ def read_archived(folder: Path) -> Record:
     """
     try:
         names = _names(folder)
-        record = read_sound_record(folder, folder.name[-12:])
+        record = read_sound_record(folder, digits_of(folder))
         # The name is what the store files it under, and only the identity is hashed.
         if not folder.parent.name == record.name == record.identity.get("stage"):
             raise Damaged(folder, "it holds the result of another stage")
@@ -58,11 +61,8 @@ def read_archived(folder: Path) -> Record:
         check_contents(folder, record)
     except Damaged as error:
         raise UserError(
-            f"the archived artifact {folder} is damaged: {error.what}; copy it again from where it was made, "
-            "or delete it."
+            f"the artifact {_short(folder)} is damaged: {error.what}; get the archive again."
         ) from error
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename or folder}: {error.strerror}.") from error
     return record
 
 
@@ -73,10 +73,22 @@ def archive(store: Store, stages: Iterable[Stage], root: Path) -> Transfer:
         UserError: one is damaged or not finished, the archive has another with its fingerprint, or the disk
             does not take it.
     """
-    try:
-        return _archive(store, stages, root)
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"cannot write to {root}: {error.strerror}; choose another output.") from error
+    there = Store(root)
+    wanted, already = [], []
+    for stage in stages:
+        record, final = store.verify(stage), there.folder(stage)
+        if not final.exists():
+            wanted.append((store.folder(stage), final, record))
+        elif read_archived(final).seal == record.seal:
+            already.append(record)
+        else:
+            raise UserError(
+                f"{_short(final)} was made by another run than the store's artifact of the same fingerprint; "
+                "delete the archive to make it of this store's, or restore it into another store."
+            )
+    for source, final, record in wanted:
+        copy_artifact(source, final, record)
+    return Transfer(tuple(record for *_, record in wanted), tuple(already))
 
 
 def restore(root: Path, store: Store) -> Transfer:
@@ -93,45 +105,11 @@ def restore(root: Path, store: Store) -> Transfer:
     )
 
 
-def _archive(store: Store, stages: Iterable[Stage], root: Path) -> Transfer:
-    there = Store(root)
-    wanted, already = [], []
-    for stage in stages:
-        record, final = store.verify(stage), there.folder(stage)
-        durable.tidy(final)
-        if _is_archived(record, final):
-            already.append(record)
-        else:
-            wanted.append((store.folder(stage), final, record))
-    copied = []
-    for folder, final, record in wanted:
-        with durable.alone(final):
-            if _is_archived(record, final):  # by another process meanwhile
-                already.append(record)
-            else:
-                copy_artifact(folder, final, record)
-                copied.append(record)
-    return Transfer(tuple(copied), tuple(already))
-
-
-def _is_archived(record: Record, final: Path) -> bool:
-    if not final.exists() and not final.is_symlink():
-        return False
-    if read_archived(final).seal != record.seal:
-        raise UserError(
-            f"{final} was made by another run than the store's artifact of the same fingerprint; delete that "
-            "folder, or choose another output."
-        )
-    return True
-
-
-def _folders(parent: Path, names: re.Pattern[str]) -> list[Path]:
+def _folders(root: Path, parent: Path, names: re.Pattern[str]) -> list[Path]:
     paths = sorted(parent.iterdir())
     for path in paths:
         if path.is_symlink() or not path.is_dir() or not names.fullmatch(path.name):
-            raise UserError(
-                f"{path} is no archived artifact; delete it, or give a folder that airlab archive made."
-            )
+            raise UserError(f"{path.relative_to(root)} is no archived artifact; get the archive again.")
     return paths
 
 
@@ -145,3 +123,7 @@ def _names(folder: Path) -> set[str]:
         if path.is_file():
             names.add(name)
     return names
+
+
+def _short(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"

@@ -1,8 +1,10 @@
 """What leaves one store arrives in another as if it had been made there, or nothing of it does."""
 
+import io
 import json
 import os
 import shutil
+import tarfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from airlab.store import copies, durable, touched
 from airlab.store.archive import archive, read_archived, restore
 from airlab.store.fingerprint import fingerprint
 from airlab.store.inventory import take_inventory
+from airlab.store.packed import pack, packed_folders, unpacked
 from airlab.store.record import Record, _seal
 from airlab.store.stage import RECORD, Stage, Workdir
 from airlab.store.store import Store
@@ -168,10 +171,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no stage's folder": (lambda f: f.parent.rename(f.parents[1] / "Other"), "is no archived artifact"),
     "a stray file": (lambda f: (f.parents[1] / "README.md").touch(), "README.md is no archived artifact"),
-    "half a copy": (
-        lambda f: f.with_name(durable.WRITING + f.name).mkdir(),
-        "is no archived artifact; delete it",
-    ),
+    "half a copy": (lambda f: f.with_name(durable.WRITING + f.name).mkdir(), "is no archived artifact"),
 }
 
 
@@ -184,11 +184,6 @@ def test_a_damaged_archive_is_refused_and_nothing_of_it_copied(
     with pytest.raises(UserError, match=told):
         restore(root, other)
     assert not other.root.exists()
-
-
-def test_there_must_be_an_archive(tmp_path: Path, other: Store) -> None:
-    with pytest.raises(UserError, match=r"cannot read the archive .*nothing: No such file"):
-        restore(tmp_path / "nothing", other)
 
 
 def test_what_another_run_made_is_not_overwritten_and_nothing_else_is_copied(
@@ -209,7 +204,7 @@ def test_what_is_damaged_in_the_store_or_the_archive_is_not_archived(store: Stor
     shutil.rmtree(root / "write_lines" / store.folder(STAGES[0]).name)
     broken = root / "write_lines" / store.folder(STAGES[1]).name
     (broken / "lines").write_text("9 lines\n")
-    with pytest.raises(UserError, match=r"archived artifact .* is damaged"):
+    with pytest.raises(UserError, match=r"artifact write_lines/lines-2-.* is damaged"):
         archive(store, STAGES, root)
     shutil.rmtree(broken)
     (store.folder(STAGES[1]) / "lines").write_text("9 lines\n")
@@ -218,27 +213,14 @@ def test_what_is_damaged_in_the_store_or_the_archive_is_not_archived(store: Stor
     assert contents(root) == {}
 
 
-def test_after_a_kill_the_same_command_finishes(
-    store: Store, tmp_path: Path, other: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root, name = tmp_path / "archive", store.folder(STAGES[0]).name
-    for place in (root, other.root):  # as it is left in the middle of the first copy
-        half = place / "write_lines" / f"{durable.WRITING}{name}"
-        half.mkdir(parents=True)
-        (half / "lines").write_text("1 li")
-        (half.parent / f"{durable.WRITING}{name}.lock").touch()
+def test_after_a_kill_the_same_command_finishes(root: Path, store: Store, other: Store) -> None:
+    name = store.folder(STAGES[0]).name
+    half = other.root / "write_lines" / f"{durable.WRITING}{name}"  # as it is left in the middle of a copy
+    half.mkdir(parents=True)
+    (half / "lines").write_text("1 li")
     assert other.record(STAGES[0]) is None and take_inventory(other.root).finished == ()
-    archive(store, STAGES, root)
-    assert contents(root) == contents(store.root)
     restore(root, other)
-    assert other.verify(STAGES[0]) and not list(other.root.rglob(f"{durable.WRITING}{name}"))
-
-
-def test_a_lock_that_was_left_beside_a_finished_copy_is_cleared_away(store: Store, root: Path) -> None:
-    name = f"{durable.WRITING}{store.folder(STAGES[0]).name}.lock"
-    (root / "write_lines" / name).touch()
-    assert archive(store, STAGES, root).copied == ()
-    assert contents(root) == contents(store.root)
+    assert other.verify(STAGES[0]) and not half.exists()
 
 
 def test_what_changes_while_it_is_copied_is_not_taken(
@@ -292,13 +274,92 @@ def test_whoever_restores_waits_for_whoever_makes_it(
     assert (numbers(done.copied), numbers(done.already_there)) == ([2], [1])
 
 
-def test_an_archive_that_cannot_be_written_to_is_refused(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot write to .*file: .*; choose another output"):
-        archive(store, STAGES, tmp_path / "file")
-
-
 def test_an_archive_names_artifacts_as_stores_do(root: Path) -> None:
     (folder, _) = archives.archived_folders(root)
     assert folder.parent.name == "write_lines" and folder.name.startswith("lines-1-")
     assert read_archived(folder).fingerprint == fingerprint(STAGES[0])
+
+
+def test_packed_and_unpacked_it_is_the_same_and_so_is_the_file(root: Path, tmp_path: Path) -> None:
+    file, again = tmp_path / "a.tar.xz", tmp_path / "b.tar.xz"
+    pack(root, file)
+    for path in root.rglob("*"):
+        os.utime(path, (4e9, 4e9))
+    with unpacked(file) as folder:
+        assert contents(folder) == contents(root)
+        pack(folder, again)
+    assert not folder.exists()
+    assert file.read_bytes() == again.read_bytes()
+    assert packed_folders(file) == {path.relative_to(root) for path in archives.archived_folders(root)}
+
+
+def test_what_two_artifacts_have_in_common_is_packed_once(tmp_path: Path) -> None:
+    noise = os.urandom(200_000)
+    for name in ("one", "other"):
+        folder = tmp_path / "root" / "evaluate" / name
+        folder.mkdir(parents=True)
+        (folder / "records").write_bytes(noise + name.encode())
+    pack(tmp_path / "root", tmp_path / "file")
+    assert (tmp_path / "file").stat().st_size < 1.1 * len(noise)
+
+
+def test_a_file_that_cannot_be_written_is_refused(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write .*file/a: .*; choose another folder"):
+        pack(root, tmp_path / "file" / "a")
+
+
+def written(tmp_path: Path, *members: tuple[str, bytes | None]) -> Path:
+    """A packed archive of whatever members; None makes a link to the user's file of passwords."""
+    with tarfile.open(tmp_path / "made.tar.xz", "w:xz") as tar:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            if content is None:
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            else:
+                member.size = len(content)
+            tar.addfile(member, None if content is None else io.BytesIO(content))
+    return tmp_path / "made.tar.xz"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("write_lines/../../out", b"x")],
+        [("/etc/airlab/out", b"x")],
+        [("write_lines/lines-1/./out", b"x")],
+        [("write_lines/lines-1//out", b"x")],
+        [("write_lines/lines-1/lines", None)],
+        [("record.json", b"{}")],
+        [("write_lines/lines-1/a\nb", b"x")],
+    ],
+)
+def test_what_is_no_file_of_an_artifact_is_not_unpacked(
+    tmp_path: Path, members: list[tuple[str, bytes | None]]
+) -> None:
+    file = written(tmp_path, *members)
+    with pytest.raises(UserError, match=r"is no whole archive of airlab's .* is no file of an artifact"):
+        packed_folders(file)
+    with (
+        pytest.raises(UserError, match=r"is no whole archive of airlab's .* is no file of an artifact"),
+        unpacked(file),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["made.tar.xz"]
+
+
+def test_a_file_twice_or_half_a_file_or_none_is_refused(root: Path, tmp_path: Path) -> None:
+    twice = written(tmp_path, ("a/b/c", b"x"), ("a/b/c", b"y"))
+    half = tmp_path / "half"
+    pack(root, half)
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+    text = tmp_path / "text"
+    text.write_text("artifacts")
+    for file, told in (
+        (twice, "exists"),
+        (half, "is no whole"),
+        (text, "is no whole"),
+        (root / "no", "No such"),
+    ):
+        with pytest.raises(UserError, match=told), unpacked(file):
+            pass
