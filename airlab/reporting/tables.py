@@ -173,7 +173,9 @@ def build_table(
     """
     grids, holes = _grids(spec, records)
     if holes and not partial:
-        raise IncompleteTable(f"{len(holes)} cells have no results: " + "; ".join(holes))
+        raise IncompleteTable(
+            f"{sum(map(len, holes.values()))} cells have no results: {_listed(spec, holes)}"
+        )
 
     cells = {
         (row.variant, column.task, column.metric): _cell(spec, grids, row, column, seed)
@@ -192,11 +194,22 @@ def build_table(
 
 
 _Grids = dict[tuple[str, str, str], Grid]
+_Holes = dict[tuple[str, tuple[int, ...]], list[str]]
+"""A row and its missing seeds -> columns."""
 
 
-def _grids(spec: TableSpec, records: Mapping[str, Iterable[Record]]) -> tuple[_Grids, list[str]]:
+def _listed(spec: TableSpec, holes: _Holes) -> str:
+    """A row's columns together: a model that was not trained lacks all of them."""
+    return "; ".join(
+        f"{variant} x {'all columns' if len(names) == len(spec.columns) else ', '.join(names)} x seed "
+        f"{', '.join(map(str, seeds))}"
+        for (variant, seeds), names in holes.items()
+    )
+
+
+def _grids(spec: TableSpec, records: Mapping[str, Iterable[Record]]) -> tuple[_Grids, _Holes]:
     grids: _Grids = {}
-    holes = []
+    holes: _Holes = {}
     versions: dict[str, set[str]] = {}
     for row in spec.rows:
         by_column: dict[tuple[str, str], list[Record]] = {}
@@ -206,9 +219,7 @@ def _grids(spec: TableSpec, records: Mapping[str, Iterable[Record]]) -> tuple[_G
             found = [r for r in by_column.get((column.task, column.metric), []) if r.seed in spec.seeds]
             absent = sorted(set(spec.seeds) - {record.seed for record in found})
             if absent:
-                holes.append(
-                    f"{row.variant} x {column.task}/{column.metric} x seed {', '.join(map(str, absent))}"
-                )
+                holes.setdefault((row.variant, tuple(absent)), []).append(f"{column.task}/{column.metric}")
                 continue
             if any(record.higher_is_better != column.higher_is_better for record in found):
                 raise ValueError(f"the table turns {column.task}/{column.metric} the wrong way round")

@@ -214,7 +214,7 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(blocking=False)
-        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        except (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
             raise UserError(f"cannot write to {folder}: {error.strerror}; choose another store.") from error
         except filelock.Timeout:
             if not wait:
