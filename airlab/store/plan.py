@@ -11,7 +11,7 @@ from airlab.errors import UserError
 from airlab.progress import announce, duration
 from airlab.schema.machine import Machine
 from airlab.store.fingerprint import fingerprint
-from airlab.store.record import Record
+from airlab.store.record import INPUTS_WALL, Record
 from airlab.store.stage import Stage
 from airlab.store.store import Store
 
@@ -91,8 +91,14 @@ class Plan:
 
     @property
     def wall_s(self) -> dict[str, float]:
-        """Seconds each present artifact took to make, by full fingerprint, from the records."""
-        return {record.fingerprint: record.wall_s for record in self._records()}
+        """Seconds each artifact took to make, by full fingerprint, from its record.
+
+        One that is gone, such as a model that was evaluated, is in the records of what was made from it.
+        """
+        records = self._records()
+        told: list[Any] = [record.provenance.get(INPUTS_WALL, {}) for record in records]
+        known = {address: float(wall) for walls in told for address, wall in walls.items()}
+        return known | {record.fingerprint: record.wall_s for record in records}
 
     @property
     def machines(self) -> tuple[dict[str, Any], ...]:

@@ -1,6 +1,7 @@
 """record.json: what an artifact is, what is in it, and where it came from. No record, no artifact."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,7 +57,14 @@ class Record(Frozen):
         return sum(entry.size for entry in self.manifest.values())
 
 
-def make_record(stage: Stage, work: Workdir, started: str, ended: str) -> Record:
+INPUTS_WALL = "inputs_wall_s"
+"""In a record's provenance: fingerprint of each input → seconds, since inputs are thrown away before what
+they were for."""
+
+
+def make_record(
+    stage: Stage, work: Workdir, started: str, ended: str, inputs_wall_s: Mapping[str, float]
+) -> Record:
     """Describe the files that now lie in `work`, reading each once to hash it."""
     content: dict[str, Any] = {
         "schema_version": 1,
@@ -67,7 +75,7 @@ def make_record(stage: Stage, work: Workdir, started: str, ended: str) -> Record
         "inputs": [{"name": item.name, "fingerprint": fingerprint(item)} for item in stage.inputs()],
         "notes": work.notes,
         "manifest": {name: entry.model_dump() for name, entry in _manifest(work.folder).items()},
-        "provenance": provenance(),
+        "provenance": {**provenance(), INPUTS_WALL: dict(inputs_wall_s)},
         "started": started,
         "ended": ended,
         "wall_s": work.wall_s,

@@ -176,12 +176,14 @@ class Store:
 
     def _work(self, stage: Stage, part: Path, machine: Machine) -> None:
         started = _now()
+        inputs = [record for item in stage.inputs() if (record := self.record(item)) is not None]
+        walls = {record.fingerprint: record.wall_s for record in inputs}
         try:
             work = Workdir(part, lambda asked: self._input(stage, asked), self._tracking(stage))
             _check_unchanged(stage)
             stage.run(work, machine)
             _check_unchanged(stage)
-            record = make_record(stage, work, started, _now())
+            record = make_record(stage, work, started, _now(), walls)
             durable.sync_tree(part)
             with durable.written(part / RECORD) as temporary:
                 temporary.write_text(record.model_dump_json(indent=1) + "\n")

@@ -155,6 +155,12 @@ def test_wall_times_come_from_the_records(store: Store) -> None:
     wall_s = Plan(store, [D, LONE]).wall_s
     assert set(wall_s) == {fingerprint(stage) for stage in (A, B, C, D)}
     assert all(0 < seconds < 60 for seconds in wall_s.values())
+    for stage in (A, B):  # B is an input of D; of A nobody knows without B and C
+        shutil.rmtree(store.folder(stage))
+    left = Plan(store, [D]).wall_s
+    assert left == wall_s
+    shutil.rmtree(store.folder(C))
+    assert set(Plan(store, [D]).wall_s) == {fingerprint(stage) for stage in (B, C, D)}
 
 
 def test_every_machine_that_made_something_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
