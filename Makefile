@@ -51,8 +51,9 @@ verify: setup  ## do the committed tables still follow from the configurations?
 report: setup  ## docs/report.html, the page of all committed tables; and what they found
 	$(BIN)/airlab report
 
-docs: setup  ## docs/CONFIGURATION.md from the schemas, the README's tables from the results
+docs: setup  ## docs/CONFIGURATION.md from the schemas, docs/COST.md from plans, the README's tables from the results
 	$(BIN)/python docs/configuration.py
+	$(BIN)/python docs/cost.py
 	$(BIN)/python docs/readme.py
 
 audit:  ## known vulnerabilities of the tested versions, as a database tells them
