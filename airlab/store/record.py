@@ -51,11 +51,6 @@ class Record(Frozen):
     seal: str
     """sha-256 over the canonical JSON of all the above, so that an edit by hand is noticed."""
 
-    @property
-    def n_bytes(self) -> int:
-        """Of all files but the record itself."""
-        return sum(entry.size for entry in self.manifest.values())
-
 
 INPUTS_WALL = "inputs_wall_s"
 """In a record's provenance: fingerprint of each input → seconds, since inputs are thrown away before what
