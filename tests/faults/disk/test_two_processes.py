@@ -53,6 +53,22 @@ print(Store(Path(sys.argv[1])).make(Slow(), Machine()), flush=True)
 """
 
 
+CLAIMER = """
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from airlab.store.stage import Stage
+from airlab.store.store import Store
+@dataclass(frozen=True)
+class Slow(Stage):
+    VERSION: ClassVar[int] = 1
+with Store(Path(sys.argv[1])).claim(Slow()) as mine:
+    print(mine, flush=True)
+    sys.stdin.readline()
+"""
+
+
 class Started:
     """Some processes, all of which end with the test."""
 
@@ -160,6 +176,16 @@ def test_the_lease_of_a_dead_owner_ends_with_it_whatever_its_clock_says(
     assert line(second) == "working"
     assert Path(line(second), "a").read_text() == "made"
     count("disk", "leases of dead owners", faults=1)
+
+
+def test_a_claim_keeps_others_away_as_long_as_its_owner_lives(started: Started, tmp_path: Path) -> None:
+    first = started(CLAIMER, tmp_path)
+    assert line(first) == "True"
+    assert line(started(CLAIMER, tmp_path)) == "False"
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert line(started(CLAIMER, tmp_path)) == "True"
+    count("disk", "claims of dead owners", faults=1)
 
 
 def test_an_output_that_appears_meanwhile_is_not_written_over(tmp_path: Path) -> None:
