@@ -23,7 +23,7 @@ from airlab.cli.jobs import Job, refuse_failures, run_jobs
 from airlab.cli.outputs import open_store
 from airlab.cli.overrides import choices
 from airlab.errors import UserError
-from airlab.reporting.figures.results import GATHERED
+from airlab.reporting.figures.results import GATHERED, SELECTIONS
 from airlab.reporting.findings import print_findings, write_findings
 from airlab.reporting.lock import read_lock, write_lock
 from airlab.reporting.tables import IncompleteTable
@@ -44,9 +44,6 @@ PUBLISHED = "results"
 
 ARCHIVE = "artifacts.tar.xz"
 """Beside a table or where it will be: what it was read from, see `airlab archive`."""
-
-SELECTIONS = "selections.json"
-"""What each selector took, by domain."""
 
 ONLY_PLANNED = ("gpu_hours", "price", "scripts", "planning")
 """Settings of `airlab plan` alone."""
@@ -261,25 +258,26 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
                 _wall_by_stage(plan, walls),
                 made.names,
             )
-            selections = {**_earlier(folder, cells), **module.selections(bound, store)}
+            same = _is_of(folder, cells)
+            selections = {**(_earlier_selections(folder) if same else {}), **module.selections(bound, store)}
             (temporary / SELECTIONS).write_text(json.dumps(selections, indent=1, sort_keys=True) + "\n")
-            _keep_gathered(folder, temporary, cells)
+            # What `airlab report` gathered is of the very same artifacts, or is gathered anew.
+            _keep(folder, temporary, (ARCHIVE, GATHERED, EXAMPLES) if same else (ARCHIVE,))
     print_findings(made)
     if not command.partial:
         print(visible(f"written to {folder}; airlab report with the same settings makes a page of it"))
 
 
-def _keep_gathered(folder: Path, temporary: Path, cells: Mapping[str, str]) -> None:
-    """Take over the archive, and of the very same artifacts what `airlab report` gathered."""
-    for name in (ARCHIVE, *((GATHERED, EXAMPLES) if _is_of(folder, cells) else ())):
+def _keep(folder: Path, temporary: Path, names: Sequence[str]) -> None:
+    for name in names:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, temporary / name)
 
 
-def _earlier(folder: Path, cells: Mapping[str, str]) -> dict[str, Any]:
-    """Selections as told before of the same artifacts: a restored cell comes without its own."""
-    known = _is_of(folder, cells) and (folder / SELECTIONS).is_file()
-    found: dict[str, Any] = json.loads((folder / SELECTIONS).read_text()) if known else {}
+def _earlier_selections(folder: Path) -> dict[str, Any]:
+    """As told before of the same artifacts: a restored cell comes without its own."""
+    path = folder / SELECTIONS
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     return found
 
 
@@ -292,7 +290,7 @@ def _is_of(folder: Path, cells: Mapping[str, str]) -> bool:
 
 
 def _wall_by_stage(plan: Plan, walls: dict[str, float]) -> dict[str, float]:
-    """Seconds by stage name; a name of which any artifact is gone is left out, since its sum is unknown."""
+    """Seconds by stage name; a name of which any artifact's time is unknown is left out, as its sum is."""
     total: dict[str, float] = {}
     gone = {stage.name for stage in plan.order if fingerprint(stage) not in walls}
     for stage in plan.order:

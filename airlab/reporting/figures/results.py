@@ -13,6 +13,9 @@ from airlab.reporting.formats import UNKNOWN
 from airlab.reporting.lock import LOCK, Lock, read_lock
 
 ESTIMATES = "estimates.json"
+SELECTIONS = "selections.json"
+"""What each selector took, by domain."""
+
 GATHERED = "figures.json"
 """What the store alone knows, gathered for figures (`airlab report experiment=...`)."""
 

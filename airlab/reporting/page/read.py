@@ -10,11 +10,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from airlab.errors import UserError
-from airlab.reporting.figures.results import ESTIMATES, GATHERED
+from airlab.reporting.figures.results import ESTIMATES, GATHERED, SELECTIONS
 from airlab.reporting.lock import LOCK, Lock, read_lock
 from airlab.reporting.token_maps import EXAMPLES
 
-_FILES = (ESTIMATES, "selections.json", GATHERED, EXAMPLES, LOCK)
+_FILES = (ESTIMATES, SELECTIONS, GATHERED, EXAMPLES, LOCK)
 """Besides a page's own: nothing else that may lie there, the page itself above all, changes the page."""
 
 
