@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from airlab.cli.bind import bind, to_plain
 from airlab.cli.experiment import ONLY_PLANNED, open_plain
 from airlab.cli.main import configs_folder
-from airlab.cli.plan import RATES, TRAINING_RATES, PlanCommand, count, rates_file
+from airlab.cli.plan import RATES, TRAINING_RATES, PlanCommand, amount, count, rates_file
 from airlab.cli.plan_costs import Planner
 from airlab.planning.costs import Cost, total
 from airlab.planning.rates import read_measured
@@ -163,8 +163,8 @@ def page() -> str:
         "| experiment | models | tokens a model | tokens scored | scoring | training | evaluation |",
         "|---|---:|---:|---:|---:|---:|---:|",
         *(
-            f"| `{name}` | {one.models} | {_each(one)} | {count(one.scored)} | {_number(one.scoring)} | "
-            f"{_number(one.training)} | {_number(one.evaluation)} |"
+            f"| `{name}` | {one.models} | {_each(one)} | {count(one.scored)} | {amount(one.scoring)} | "
+            f"{amount(one.training)} | {amount(one.evaluation)} |"
             for name, one in paper.items()
         ),
     ]
@@ -178,9 +178,9 @@ def _row(name: str, grid: Planned) -> str:
         f"`{name}`",
         str(grid.models or "–"),
         _each(grid),
-        *(_number(_minutes(hours)) for hours in (grid.scoring, grid.training, grid.evaluation)),
-        "–" if each is None else _number(each),
-        "–" if minutes is None else _number(minutes),
+        *(amount(_minutes(hours)) for hours in (grid.scoring, grid.training, grid.evaluation)),
+        "–" if each is None else amount(each),
+        "–" if minutes is None else amount(minutes),
     )
     return f"| {' | '.join(cells)} |"
 
@@ -191,12 +191,6 @@ def _each(grid: Planned) -> str:
 
 def _minutes(hours: float | None) -> float | None:
     return None if hours is None else 60 * hours
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value else "–"
 
 
 def _shares(grids: dict[str, Planned], paper: dict[str, Planned]) -> dict[str, str]:

@@ -188,8 +188,8 @@ def _row(
         str(cost.stages),
         count(cost.tokens) if tokens is None else tokens,
         "unknown" if cost.flops is None else f"{cost.flops:.2e}" if cost.flops else "–",
-        _hours(hours),
-        _hours(None if hours is None else hours / gpus),
+        amount(hours),
+        amount(None if hours is None else hours / gpus),
         "–" if cost.gpu_bytes is None else f"{gibibytes(cost.gpu_bytes):.1f}",
         "unknown" if cost.disk_bytes is None else f"{cost.disk_bytes / 1e9:,.1f}" if cost.disk_bytes else "–",
     ]
@@ -264,7 +264,7 @@ def _fits_page(planner: Planner, stages: Sequence[Stage], seeds: int, gpu_hours:
             count(fit.scored_tokens),
             billions(fit.parameters),
             count(fit.target_tokens),
-            _hours(fit.hours),
+            amount(fit.hours),
         )
         for fit in fits(recipe, gpu_hours)
     )
@@ -272,7 +272,7 @@ def _fits_page(planner: Planner, stages: Sequence[Stage], seeds: int, gpu_hours:
     arms = recipe.targets // recipe.seeds
     foot = (
         f"The whole recipe, {arms} arms with {recipe.seeds} seed{'s' * (recipe.seeds > 1)} each, takes "
-        f"{_hours(recipe.hours)} GPU-hours; {gpu_hours / recipe.hours:.2g} times that is given.",
+        f"{amount(recipe.hours)} GPU-hours; {gpu_hours / recipe.hours:.2g} times that is given.",
         "Fewer tokens: those scored and those trained on shrink by one factor, so that every target sees its "
         "corpus as many times over. Smaller targets: parameters shrink by that factor too, and tokens per "
         "parameter stay. Nothing grows beyond the recipe; a rule that leaves nothing is not listed.",
@@ -291,7 +291,8 @@ def count(number: float | None) -> str:
     return f"{number:.0f}" if number else "–"
 
 
-def _hours(hours: float | None) -> str:
+def amount(hours: float | None) -> str:
+    """Hours, or minutes, to two digits; from a hundred on whole."""
     if hours is None:
         return "unknown"
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}" if hours else "–"
