@@ -1,4 +1,4 @@
-"""Finished artifacts outside of any store: a folder laid out as one is, and one compressed file of that.
+"""Finished artifacts outside of any store: a folder laid out as one is (`packed` makes a file of it).
 
 An archive holds nothing but artifacts, so whatever else lies in it is refused: it came from somewhere else.
 Nothing of it is believed before seal, identity and every byte were checked.
