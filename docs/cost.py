@@ -52,7 +52,7 @@ AT_PAPERS_SCALE = ("weak_to_strong", "weak_to_strong_arms")
 
 PAPER = "main"
 
-_ON_A_GPU = ("detect_heads", "measure_losses", "pretrain", "continue_pretraining", "evaluate")
+_ON_A_GPU = (DetectHeads, MeasureLosses, Trained, Evaluate)
 
 _TEXT = """# What the tables cost
 
@@ -92,12 +92,14 @@ class Planned:
     Attributes:
         models: trained.
         tokens: that all of them are trained on.
+        stages: names of those that run on a GPU.
         scored: tokens that pass through base and reference model.
         scoring, training, evaluation: GPU-hours; None if unknown.
     """
 
     models: int
     tokens: float
+    stages: frozenset[str]
     scored: float | None
     scoring: float | None
     training: float | None
@@ -128,6 +130,7 @@ def planned(experiment: str, scale: str, folder: Path) -> Planned:
     return Planned(
         len(trained),
         sum(cost.tokens or 0.0 for cost in trained),
+        frozenset(stage.name for stage in order if isinstance(stage, _ON_A_GPU)),
         total(cost.tokens for cost in scoring),
         _hours(of((DetectHeads, MeasureLosses))),
         _hours(trained),
@@ -139,14 +142,14 @@ def _hours(costs: Iterable[Cost]) -> float | None:
     return total(cost.gpu_hours for cost in costs)
 
 
-def measured_minutes(experiment: str) -> float | None:
-    """Minutes of processes on a GPU behind a published table; None without one, or where some are unknown."""
+def measured_minutes(experiment: str, stages: Iterable[str]) -> float | None:
+    """Minutes of processes in these stages of a published table; None without one, or if some are unknown."""
     folder = ROOT / "results" / "attention_influence" / experiment / "h100"
     if not (folder / LOCK).is_file():
         return None
     wall_s = read_lock(folder).wall_s
-    kinds = [kind for kind in _ON_A_GPU if kind in wall_s]
-    return None if not all(wall_s[kind] for kind in kinds) else sum(wall_s[kind] for kind in kinds) / 60
+    minutes = [wall_s.get(stage, 0.0) / 60 for stage in stages]
+    return sum(minutes) if all(minutes) else None
 
 
 def page() -> str:
@@ -172,7 +175,7 @@ def page() -> str:
 
 
 def _row(name: str, grid: Planned) -> str:
-    minutes = measured_minutes(name)
+    minutes = measured_minutes(name, grid.stages)
     each = None if grid.training is None or not grid.models else 60 * grid.training / grid.models
     cells = (
         f"`{name}`",

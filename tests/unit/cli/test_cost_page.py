@@ -28,7 +28,12 @@ def test_every_experiment_on_a_gpu_is_on_the_page() -> None:
     assert published - {"masking_check"} <= set(writer.EXPERIMENTS)  # whose tasks a plan does not count
 
 
-def test_what_was_thrown_away_unmeasured_has_no_minutes() -> None:
-    assert writer.measured_minutes("selection") > 3
-    assert writer.measured_minutes("selector_size") is None  # its lock says 0 s for training
-    assert writer.measured_minutes("no such table") is None
+def test_what_was_thrown_away_unmeasured_has_no_minutes(tmp_path: Path) -> None:
+    def measured(experiment: str) -> float | None:
+        return writer.measured_minutes(experiment, writer.planned(experiment, "h100", tmp_path).stages)
+
+    assert measured("selection") > 3
+    assert measured("selector_size") is None  # its lock says 0 s for training
+    assert measured("continued") is None  # its lock leaves training out: some of its cells did not note it
+    assert measured("development") > 14
+    assert writer.measured_minutes("no such table", ["evaluate"]) is None
