@@ -48,6 +48,30 @@ def verdicts(folder: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def goals(folder: str) -> str:
+    """Every arm of a table against random, over all columns and on each goal; bold where told from random."""
+    found = json.loads((RESULTS / folder / "estimates.json").read_text(encoding="utf-8"))
+    with (RESULTS / folder / "goals.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    named = list(dict.fromkeys(row["goal"] for row in rows))
+    by_key = {(row["goal"], row["variant"]): row for row in rows}
+    lines = [
+        f"| arm | all columns | {' | '.join(named)} |",
+        f"|---|{'---:|' * (1 + len(named))}",
+    ]
+    for name, verdict in found["verdicts"].items():
+        cells = [_told(**verdict["composite"], outcome=verdict["outcome"])]
+        cells += [_told(**by_key[goal, name]) for goal in named]
+        lines.append(f"| {escape(name.replace('_', ' '))} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _told(value: float | str, low: float | str, high: float | str, outcome: str, **_: object) -> str:
+    """A composite with its interval, bold if it is told from random."""
+    text = escape(f"{float(value):+.2f} [{float(low):+.2f}, {float(high):+.2f}]")
+    return f"**{text}**" if outcome in ("beat", "lost to") else text
+
+
 def masking() -> str:
     """What SmolLM2-135M loses with heads masked: the lines where arms differ most, and plain text."""
     path = RESULTS / "attention_influence" / "masking_check" / "h100" / "masking.csv"
@@ -75,6 +99,7 @@ def masking() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "main": lambda: verdicts("attention_influence/main/laptop"),
     "selector_size": lambda: verdicts("attention_influence/selector_size/h100"),
+    "continued": lambda: goals("attention_influence/continued/h100"),
     "masking": masking,
 }
 
