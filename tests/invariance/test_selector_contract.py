@@ -19,7 +19,7 @@ from airlab.selection.units import Units
 from tests.unit.selection.made_units import COLUMNS, configured, make_units, scored, taken
 
 SELECTORS = configured()
-BY_ID = {"random", "dsir", "length_matched_random", "deduplicated", "influence_novel"}
+BY_ID = {"random", "dsir", "length_matched_random", "deduplicated", "influence_novel", "coverage"}
 """Kinds that tell copies of one text apart, on purpose: they draw for each id, or keep one copy only."""
 
 every_selector = pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS)

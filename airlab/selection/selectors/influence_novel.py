@@ -1,6 +1,5 @@
 """High influence, but nothing twice."""
 
-import zlib
 from typing import Literal
 
 import numpy as np
@@ -9,10 +8,9 @@ from airlab.selection.needs import Need, ScoresOf
 from airlab.selection.ranks import ranks_within
 from airlab.selection.selectors.base import SelectorBase
 from airlab.selection.units import Units
-from airlab.text.statistics import words_of
+from airlab.text.ngrams import word_ngrams
 
 _WORDS = 5
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 class InfluenceNovel(SelectorBase):
@@ -49,25 +47,11 @@ def shares_of_new_text(texts: list[str]) -> np.ndarray:
         float64 [texts]; 1 for a text of fewer than five words.
     """
     numbers: dict[str, int] = {}
-    ngrams = [_ngrams(text, numbers) for text in texts]
+    ngrams = [word_ngrams(text, _WORDS, numbers) for text in texts]
     counts = np.array([len(of_text) for of_text in ngrams], dtype=np.int64)
     _, first = np.unique(np.concatenate([*ngrams, np.empty(0, np.uint64)]), return_index=True)
     owner = np.searchsorted(np.cumsum(counts), first, side="right")
     return np.where(counts, np.bincount(owner, minlength=len(texts)) / np.maximum(counts, 1), 1.0)
-
-
-def _ngrams(text: str, numbers: dict[str, int]) -> np.ndarray:
-    """A 64-bit number for each 5-gram; two that differ share one about never."""
-    words = words_of(text)
-    for word in words:
-        if word not in numbers:
-            numbers[word] = zlib.crc32(word.encode("utf-8", "surrogatepass"))
-    ids = np.fromiter((numbers[word] for word in words), dtype=np.uint64, count=len(words))
-    count = max(0, len(ids) - _WORDS + 1)
-    rolled = np.zeros(count, dtype=np.uint64)
-    for place in range(_WORDS):
-        rolled = rolled * _MULTIPLIER + ids[place : place + count]
-    return rolled
 
 
 SELECTORS = (InfluenceNovel,)
