@@ -39,6 +39,8 @@ EXPERIMENTS = (
     "development",
     "improved",
     "improved_scratch",
+    "coverage",
+    "coverage_scratch",
     "ablations_31m",
     "weak_to_strong",
     "weak_to_strong_arms",

@@ -12,7 +12,14 @@ from airlab.cli.main import configs_folder
 from airlab.store.fingerprint import fingerprint
 from airlab.store.plan import Plan
 from airlab.store.store import Store
-from experiments.attention_influence import continued, development, improved, improved_scratch
+from experiments.attention_influence import (
+    continued,
+    coverage,
+    coverage_scratch,
+    development,
+    improved,
+    improved_scratch,
+)
 
 H100 = "scale=h100"
 
@@ -35,18 +42,20 @@ def named(module: Any) -> set[str]:
     return {name for line in lines for name in line.partition(":")[0].split("`")[1::2]}
 
 
-@pytest.mark.parametrize("module", [development, improved, improved_scratch])
+@pytest.mark.parametrize("module", [development, improved, improved_scratch, coverage, coverage_scratch])
 def test_every_arm_that_a_plan_names_is_trained(opened: Any, module: Any) -> None:
-    arms = named(module) or named(improved)
+    of_other_size = {improved_scratch: improved, coverage_scratch: coverage}
+    arms = named(of_other_size.get(module, module)) | named(module)
     found = {cell.variant for cell in module.cells(opened(module, H100))}
     assert found == {"full_pool", "random", *arms}
 
 
 def test_no_seed_is_used_by_two_of_what_chooses_what_confirms_and_what_came_before(opened: Any) -> None:
-    seeds = [opened(module, H100).seeds for module in (continued, development, improved)]
+    seeds = [opened(module, H100).seeds for module in (continued, development, improved, coverage)]
     assert len(set().union(*seeds)) == sum(map(len, seeds))
     assert opened(improved_scratch, H100).seeds == opened(improved, H100).seeds
-    assert min(map(len, seeds[::2])) >= 3
+    assert opened(coverage_scratch, H100).seeds == opened(coverage, H100).seeds
+    assert [len(one) >= 3 for one in seeds] == [True, False, True, True]
 
 
 def test_development_never_looks_at_reference_text(opened: Any) -> None:
