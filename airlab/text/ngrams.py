@@ -1,4 +1,4 @@
-"""Word n-grams as numbers."""
+"""N-grams as numbers."""
 
 import zlib
 
@@ -25,8 +25,13 @@ def word_ngrams(text: str, n: int, numbers: dict[str, int]) -> np.ndarray:
         if word not in numbers:
             numbers[word] = zlib.crc32(word.encode("utf-8", "surrogatepass"))
     ids = np.fromiter((numbers[word] for word in words), dtype=np.uint64, count=len(words))
+    return ngrams(ids, n)
+
+
+def ngrams(ids: np.ndarray, n: int) -> np.ndarray:
+    """A 64-bit number for each n-gram of `ids`, integers [ids], in order; uint64 [ids - n + 1]."""
     count = max(0, len(ids) - n + 1)
     rolled = np.zeros(count, dtype=np.uint64)
     for place in range(n):
-        rolled = rolled * _MULTIPLIER + ids[place : place + count]
+        rolled = rolled * _MULTIPLIER + ids[place : place + count].astype(np.uint64)
     return rolled
