@@ -1,9 +1,9 @@
 """Is it coverage? A fifth chosen to hold what the pool says, against a random fifth of the same lengths.
 
-Where it comes from (`coverage_audit`, looked at afterwards): among the arms of `continued`, the smaller a part
-of held-out text's token 4-grams an arm's training text holds, the higher its loss there (Pearson -0.54 to
--0.90 over arms, by domain); influence's fifth holds the least or nearly so in three of five domains. That is
-a correlation over eleven arms, and long documents go against it: they hold more, and lose.
+Where it comes from (`coverage_audit`, looked at afterwards): among the arms of `continued`, the smaller a
+part of held-out text's token 4-grams an arm's training text holds, the higher its loss there (Pearson -0.54
+to -0.90 over arms, by domain); influence's fifth holds the least or nearly so in three of five domains. That
+is a correlation over eleven arms, and long documents go against it: they hold more, and lose.
 
 Hypothesis: a fifth loses to a random one on plain text because it holds less of what held-out text says.
 Then a fifth that holds more, at the same lengths and as many tokens, beats random. Arms, each on its fifth
