@@ -12,6 +12,7 @@ from airlab.cli.main import configs_folder
 from experiments.attention_influence import (
     ablations,
     continued,
+    selector_size,
     weak_to_strong,
     weak_to_strong_360m,
     weak_to_strong_arms,
@@ -26,9 +27,9 @@ def opened() -> Iterator[Any]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(configs_folder()), version_base="1.3"):
 
-        def call(module: Any) -> Any:
+        def call(module: Any, scale: str = "h100") -> Any:
             name = module.__name__.removeprefix("experiments.").replace(".", "/")
-            return open_experiment(compose("run", [f"experiment={name}", "scale=h100"]))[1]
+            return open_experiment(compose("run", [f"experiment={name}", f"scale={scale}"]))[1]
 
         yield call
 
@@ -60,8 +61,16 @@ def test_a_smaller_selector_adds_its_own_three_cells_and_no_more(opened: Any) ->
     variant = ablations.setting(opened(weak_to_strong_selectors), "small-selector")
     small = weak_to_strong.losses_stage(variant).model
     assert small.model.n_parameters(8_192) < opened(weak_to_strong).target.n_parameters(49_152) / 3
-    assert variant.probes.max_tokens <= small.model.context
-    assert variant.scoring.window_tokens <= small.model.context
+
+
+@pytest.mark.parametrize("module", [selector_size, weak_to_strong_selectors])
+@pytest.mark.parametrize("scale", ["h100", "paper"])
+def test_the_smaller_selectors_probes_and_windows_fit_its_context(
+    opened: Any, module: Any, scale: str
+) -> None:
+    variant = ablations.setting(opened(module, scale), "small-selector")
+    context = weak_to_strong.losses_stage(variant).model.model.context
+    assert variant.probes.max_tokens <= context and variant.scoring.window_tokens <= context
 
 
 def test_every_arm_that_the_plan_names_is_trained_and_measured_as_in_continued_pretraining(
