@@ -290,10 +290,9 @@ def _is_of(folder: Path, cells: Mapping[str, str]) -> bool:
 
 
 def _wall_by_stage(plan: Plan, walls: dict[str, float]) -> dict[str, float]:
-    """Seconds by stage name; a name of which any artifact's time is unknown is left out, as its sum is."""
+    """Seconds by stage name; 0, which says unknown, where that of any artifact is: part of a sum misleads."""
     total: dict[str, float] = {}
-    gone = {stage.name for stage in plan.order if fingerprint(stage) not in walls}
     for stage in plan.order:
-        if stage.name not in gone:
-            total[stage.name] = total.get(stage.name, 0.0) + walls[fingerprint(stage)]
-    return total
+        total[stage.name] = total.get(stage.name, 0.0) + walls.get(fingerprint(stage), 0.0)
+    unknown = {stage.name for stage in plan.order if fingerprint(stage) not in walls}
+    return total | dict.fromkeys(unknown, 0.0)

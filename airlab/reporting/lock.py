@@ -19,7 +19,8 @@ class Lock:
     `cells` maps a cell's name to the fingerprint of the artifact behind it, `provenance` holds the facts
     of `airlab.store.provenance` (commit, packages, hardware, Python) where the table was written,
     `machines` what the artifacts were made on (see `airlab.store.plan.Plan.machines`), `wall_s` the seconds
-    of each stage, `pages` the names of the Markdown files, without suffix.
+    of all artifacts of each stage (0 where some are unknown), `pages` the names of the Markdown files,
+    without suffix.
     """
 
     cells: dict[str, str]

@@ -1,4 +1,4 @@
-"""Why a chosen fifth loses: what the arms of `continued` hold of held-out text, next to what they lose on it.
+"""Why does a chosen fifth lose? What arms hold of held-out text, next to what they lose on it.
 
 No hypothesis stood before the numbers: this was looked at when `continued` had been read, to find out why
 every arm loses to random on plain text, those that prefer opposite things as well. What came of it is

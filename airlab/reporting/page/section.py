@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from airlab.reporting.figures import Figure
 from airlab.reporting.figures.results import ESTIMATES, GATHERED
+from airlab.reporting.formats import UNKNOWN
 from airlab.reporting.lock import FINGERPRINT, LOCK
 from airlab.reporting.page.claims import Claim, claims
 from airlab.reporting.page.provenance import Entry, anchors, entries
@@ -71,6 +72,7 @@ class Section:
     packages: tuple[tuple[str, str], ...]
     machines: tuple[str, ...]
     minutes: float
+    unknown: tuple[str, ...]
     files: tuple[str, ...]
     missing: tuple[str, ...]
     """What could stand here and does not, with the reason."""
@@ -119,6 +121,7 @@ def section(
         tuple(sorted((lock.provenance.get("packages") or {}).items())),
         tuple(map(_machine, lock.machines)),
         sum(lock.wall_s.values()) / 60,
+        tuple(sorted(stage.replace("_", " ") for stage, seconds in lock.wall_s.items() if not seconds)),
         published.files,
         tuple(_missing(published)),
         places,
@@ -172,9 +175,9 @@ def _costs(wall_s: Mapping[str, float], places: Places) -> ShownTable | None:
     rows = tuple(
         (
             Cell(Part(stage.replace("_", " "))),
-            number(f"{seconds:,.1f}", seconds),
-            number(f"{seconds / 60:,.1f}", seconds),
-            number(f"{seconds / whole:.1%}" if whole else "", seconds),
+            number(f"{seconds:,.1f}" if seconds else UNKNOWN, seconds),
+            number(f"{seconds / 60:,.1f}" if seconds else "", seconds),
+            number(f"{seconds / whole:.1%}" if seconds else "", seconds),
         )
         for stage, seconds in sorted(wall_s.items(), key=lambda item: -item[1])
     )
