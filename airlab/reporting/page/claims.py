@@ -51,6 +51,25 @@ def _table(page: Written) -> Iterator[str]:
     yield from (note for note in page.notes if note.startswith("Nothing is claimed"))
 
 
+def _goals(page: Written) -> Iterator[str]:
+    """The method on each goal."""
+    for grid in page.grids:
+        if row := _row(grid, METHOD):
+            goal, columns = (
+                grid.title.partition(":")[0],
+                ("verdict", "composite against random", "Holm-adjusted p"),
+            )
+            verdict, composite, p_value = (row[grid.column(name)] for name in columns)
+            yield f"on {goal}, {METHOD} {verdict}: composite {composite}; Holm-adjusted p {_equals(p_value)}."
+
+
+def _covered(page: Written) -> Iterator[str]:
+    grid = page.grid("over arms")
+    if grid is not None:
+        told = ", ".join(f"{row[0]} {row[1]}" for row in grid.rows)
+        yield f"correlation over arms, seen afterwards, of loss and share of held-out n-grams held: {told}."
+
+
 def _settings(page: Written) -> Iterator[str]:
     """The method against random under every setting."""
     grid = page.grid("Attention influence against random")
@@ -146,6 +165,8 @@ def _equals(p_value: str) -> str:
 _SETTINGS = ("ablations", "selector_size")
 _CLAIMS: dict[str, Callable[[Written], Iterator[str]]] = {
     "table": _table,
+    "goals": _goals,
+    "coverage": _covered,
     **dict.fromkeys(_SETTINGS, _settings),
     "audit": _audit,
     "evidence": _evidence,

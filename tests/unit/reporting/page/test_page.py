@@ -1,6 +1,7 @@
 """The page of results: whatever is in a folder stays text, and every number leads to where it came from."""
 
 import base64
+import csv
 import hashlib
 import itertools
 import json
@@ -209,6 +210,22 @@ def test_every_table_is_claimed_from_whatever_was_found(committed: tuple[Element
         headings = [e.text for e in section.all("h3")]
         assert headings[0] == "What was done" and headings[1] == "What was found"
         assert headings[-1] == "Why to believe it"
+
+
+def test_the_goals_that_were_fixed_before_are_claimed_for_the_method(committed: tuple[Element, Path]) -> None:
+    section = next(
+        e
+        for e in committed[0].all("section")
+        if e.attributes.get("id") == "attention-influence-continued-h100"
+    )
+    claimed = [li.text for li in section.of_class("claims")[0].all("li")]
+    with (RESULTS / "attention_influence" / "continued" / "h100" / "goals.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["variant"] == "attention_influence"]
+    assert len(rows) == 2
+    for row in rows:
+        (told,) = (text for text in claimed if text.startswith(f"On {row['goal']}, attention influence "))
+        value = f"{float(row['value']):+.3f}".replace("-", "−")
+        assert f"{row['outcome']} random: composite {value}" in told
 
 
 def folder_with(path: Path, text: str) -> Path:
