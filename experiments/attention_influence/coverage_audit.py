@@ -18,10 +18,12 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from airlab.errors import UserError
 from airlab.reporting.covered import ArmInDomain, covered_page
 from airlab.reporting.findings import Findings
 from airlab.reporting.tables import IncompleteTable, build_table
 from airlab.stages.build_mixture import BuildMixture, TokenizeCorpus
+from airlab.stages.build_pool import BuildPool
 from airlab.stages.continue_pretraining import Trained
 from airlab.stages.measure_coverage import MeasureCoverage, read_coverage
 from airlab.store.stage import Stage
@@ -44,11 +46,19 @@ class Config(Continuation):
 
 
 def coverage_stage(cell: Cell) -> MeasureCoverage:
-    """What a cell's stream holds."""
+    """What a cell's stream holds.
+
+    Raises:
+        UserError: the corpus has no held-out text.
+    """
     checkpoint = cell.evaluation.checkpoint
     assert isinstance(checkpoint, Trained) and isinstance(checkpoint.mixture, BuildMixture)
     tokenized = checkpoint.mixture.tokenized
-    assert isinstance(tokenized, TokenizeCorpus)
+    if not isinstance(tokenized, TokenizeCorpus) or not isinstance(tokenized.corpus, BuildPool):
+        raise UserError(
+            "the audit reads held-out text, which only the pool has; use a scale whose corpus is the pool, "
+            "such as scale=h100."
+        )
     return MeasureCoverage(checkpoint.mixture, tokenized.corpus, tokenized.tokenizer, TOKENS)
 
 
