@@ -1,8 +1,8 @@
 """Why does a chosen fifth lose? What arms hold of held-out text, next to what they lose on it.
 
-No hypothesis stood before the numbers: this was looked at when `continued` had been read, to find out why
-every arm loses to random on plain text, those that prefer opposite things as well. What came of it is
-the hypothesis of `coverage`, which is tested there on seeds and selections of its own.
+Hypothesis: none stood before the numbers. This was looked at when `continued` had been read, to find out why
+every arm loses to random on plain text, those that prefer opposite things as well. What came of it is the
+hypothesis of `coverage`, which is tested there on seeds and selections of its own.
 
 Analysis plan. For every arm and seed of `continued`, the share of held-out text's token 4-grams (repeats
 counted) that occur anywhere in the stream that it was trained on; means over seeds; against them the table's

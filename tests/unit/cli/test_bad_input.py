@@ -367,7 +367,7 @@ def test_an_unknown_command_lists_the_known(airlab: Airlab) -> None:
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("experiment=nonesuch", "there is no experiment 'nonesuch'; known are air/evidence, "),
+        ("experiment=nonesuch", "there is no experiment 'nonesuch'; known are evidence, air/main, "),
         ("scale=galaxy", "there is no scale 'galaxy'; known are h100, laptop, paper, smoke"),
         ("seeds=[]", "seeds"),
         ("seeds=3", "seeds=3"),

@@ -41,7 +41,9 @@ def test_every_selector_that_takes_no_pass_of_its_own_is_in_it(opened: Any) -> N
         for name, selector in configured().items()
         if not any(isinstance(need, LEFT_OUT) for need in selector.needs()) and name != "zero_mask"
     }
-    assert set(config.selectors) == expected - {"rank_sum"}  # which of all sums is for an experiment to say
+    later = {"coverage"}  # made after the report was published; the experiment of that name trains on it
+    # Which of all sums is for an experiment to say.
+    assert set(config.selectors) == expected - {"rank_sum"} - later
     assert config.selectors["random_heads"].draw == 1
 
 

@@ -56,7 +56,8 @@ def changed(folder: Path, name: str, change: Any) -> Path:
 def test_every_results_folder_has_figures_of_its_own_and_of_its_cost() -> None:
     assert len(FOLDERS) >= 8
     for folder in FOLDERS:
-        assert {"cost"} < drawn(folder).keys(), folder
+        alone = folder.parent.name == "coverage_audit"  # its page is all that it has
+        assert {"cost"} <= drawn(folder).keys() and (alone or len(drawn(folder)) > 1), folder
 
 
 def test_every_kind_that_is_promised_is_drawn() -> None:
