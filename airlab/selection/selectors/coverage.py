@@ -8,12 +8,10 @@ import numpy as np
 from pydantic import PositiveInt
 
 from airlab.selection.needs import Need, ScoresOf
-from airlab.selection.ranks import groups_of, ranks_within
+from airlab.selection.ranks import length_bins, ranks_within
 from airlab.selection.selectors.base import SelectorBase
 from airlab.selection.units import Units
 from airlab.text.ngrams import word_ngrams
-
-_SMALLEST_BIN = 5
 
 
 class Coverage(SelectorBase):
@@ -47,18 +45,11 @@ class Coverage(SelectorBase):
         by_id = np.argsort(units.unit_id)  # sums of floats hang on their order, and no score may on the rows'
         texts = units.texts()
         phrases, ends = _phrases([texts[unit] for unit in by_id], self.words)
-        bins = list(self._bins(units.domain[by_id], units.n_tokens[by_id]))
+        bins = list(length_bins(units.domain[by_id], units.n_tokens[by_id], units.unit_id[by_id], self.bins))
         taken = np.empty(len(units), dtype=np.float64)
         for place, share in _greedy(phrases, ends, weights[by_id], bins):
             taken[by_id[place]] = share
         return -taken
-
-    def _bins(self, domain: np.ndarray, n_tokens: np.ndarray) -> Iterator[np.ndarray]:
-        """The members of each domain and length bin, in the order of the rows."""
-        for members in groups_of(domain):
-            ordered = members[np.argsort(n_tokens[members], kind="stable")]
-            count = max(1, min(self.bins, len(ordered) // _SMALLEST_BIN))
-            yield from map(np.sort, np.array_split(ordered, count))
 
 
 def _phrases(texts: list[str], words: int) -> tuple[np.ndarray, np.ndarray]:

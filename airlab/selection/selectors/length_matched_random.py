@@ -7,12 +7,9 @@ from pydantic import PositiveInt
 
 from airlab.randomness import derive_seed
 from airlab.selection.needs import Need, ScoresOf
-from airlab.selection.ranks import groups_of
+from airlab.selection.ranks import length_bins
 from airlab.selection.selectors.base import SelectorBase
 from airlab.selection.units import Units
-
-_SMALLEST_BIN = 5
-"""Fewer units a bin would leave little to draw from: the control would be the selection itself."""
 
 
 class LengthMatchedRandom(SelectorBase):
@@ -37,11 +34,8 @@ class LengthMatchedRandom(SelectorBase):
         scores = units.measured(ScoresOf(self.of))["score"]
         draw = np.array([derive_seed(seed, "length-matched", u) for u in units.unit_id.tolist()])
         dealt = np.empty(len(units), dtype=np.float64)
-        for members in groups_of(units.domain):
-            ordered = members[np.lexsort((units.unit_id[members], units.n_tokens[members]))]
-            count = max(1, min(self.bins, len(ordered) // _SMALLEST_BIN))
-            for alike in np.array_split(ordered, count):
-                dealt[alike[np.argsort(draw[alike], kind="stable")]] = np.sort(scores[alike])
+        for alike in length_bins(units.domain, units.n_tokens, units.unit_id, self.bins):
+            dealt[alike[np.argsort(draw[alike], kind="stable")]] = np.sort(scores[alike])
         return dealt
 
 
