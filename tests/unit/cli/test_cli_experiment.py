@@ -43,7 +43,8 @@ def test_an_experiment_is_known_by_the_last_part_of_its_name(airlab: Airlab, nam
 def test_an_unknown_experiment_is_told_what_exists(airlab: Airlab) -> None:
     answer = airlab("plan", "experiment=nonesuch")
     assert answer.code == 2
-    assert "there is no experiment 'nonesuch'; known are " in answer.sentence and AUDITED.rpartition("/")[2] in answer.sentence
+    assert "there is no experiment 'nonesuch'; known are " in answer.sentence
+    assert AUDITED.rpartition("/")[2] in answer.sentence
 
 
 def test_a_name_that_means_two_experiments_is_refused(tmp_path: Path) -> None:
