@@ -197,11 +197,16 @@ def tabulate(config: Comparison, store: Store, *, partial: bool = False) -> Tabl
     return build_table(table_spec(config), cell_records(cells(config), store), partial=partial)
 
 
-def selection_of(cell: Cell) -> Stage | None:
-    """What a cell's target was trained on; None for the full pool."""
+def mixture_of(cell: Cell) -> BuildMixture:
+    """The stream that a cell's target was trained on."""
     checkpoint = cell.evaluation.checkpoint
     assert isinstance(checkpoint, Trained) and isinstance(checkpoint.mixture, BuildMixture)
-    return checkpoint.mixture.selection
+    return checkpoint.mixture
+
+
+def selection_of(cell: Cell) -> Stage | None:
+    """What is selected in it; None for the full pool."""
+    return mixture_of(cell).selection
 
 
 def find(config: Comparison, store: Store, *, partial: bool = False) -> Findings:

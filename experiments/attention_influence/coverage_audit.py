@@ -7,13 +7,14 @@ hypothesis of `coverage`, which is tested there on seeds and selections of its o
 Analysis plan. For every arm and seed of `continued`, the share of held-out text's token 4-grams (repeats
 counted) that occur anywhere in the stream that it was trained on; means over seeds; against them the table's
 bits per byte, by domain; Pearson's correlation over arms, `random` and `full_pool` included and the
-untrained `base` not. Nothing is tested.
+`base`, which has no stream, not. Nothing is tested.
 
 No GPU is needed: the models' records are those of `continued`, whose archive `airlab restore` brings. On two
 cores about ten seconds a stream, 33 of them.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -22,13 +23,12 @@ from airlab.errors import UserError
 from airlab.reporting.covered import ArmInDomain, covered_page
 from airlab.reporting.findings import Findings
 from airlab.reporting.tables import IncompleteTable, build_table
-from airlab.stages.build_mixture import BuildMixture, TokenizeCorpus
+from airlab.stages.build_mixture import TokenizeCorpus
 from airlab.stages.build_pool import BuildPool
-from airlab.stages.continue_pretraining import Trained
 from airlab.stages.measure_coverage import MeasureCoverage, read_coverage
 from airlab.store.stage import Stage
 from airlab.store.store import Store
-from experiments.attention_influence.comparison import CONTROL, table_spec
+from experiments.attention_influence.comparison import CONTROL, mixture_of, table_spec
 from experiments.attention_influence.continued import Continuation, cells, losses_stage, selections
 from experiments.base import Cell, cell_records
 
@@ -51,15 +51,14 @@ def coverage_stage(cell: Cell) -> MeasureCoverage:
     Raises:
         UserError: the corpus has no held-out text.
     """
-    checkpoint = cell.evaluation.checkpoint
-    assert isinstance(checkpoint, Trained) and isinstance(checkpoint.mixture, BuildMixture)
-    tokenized = checkpoint.mixture.tokenized
+    mixture = mixture_of(cell)
+    tokenized = mixture.tokenized
     if not isinstance(tokenized, TokenizeCorpus) or not isinstance(tokenized.corpus, BuildPool):
         raise UserError(
             "the audit reads held-out text, which only the pool has; use a scale whose corpus is the pool, "
             "such as scale=h100."
         )
-    return MeasureCoverage(checkpoint.mixture, tokenized.corpus, tokenized.tokenizer, TOKENS)
+    return MeasureCoverage(mixture, tokenized.corpus, tokenized.tokenizer, TOKENS)
 
 
 def targets(config: Config) -> dict[str, Stage]:
@@ -75,14 +74,15 @@ def find(config: Config, store: Store, *, partial: bool = False) -> Findings:
     Raises:
         IncompleteTable: something has no result and `partial` is off.
     """
-    some, spec = cells(config), table_spec(config)
+    some, whole = cells(config), table_spec(config)
+    spec = replace(whole, columns=tuple(c for c in whole.columns if c.metric == _COLUMN))
     covered = _covered(some, store)
     missing = [cell.name for cell in some if cell.name not in covered]
     if missing and not partial:
         raise IncompleteTable(f"nothing says what was held by {missing[0]} ({len(missing)} missing)")
     table = build_table(spec, cell_records(some, store), partial=partial)
     arms: dict[str, dict[str, ArmInDomain]] = {}
-    for column in (column for column in spec.columns if column.metric == _COLUMN):
+    for column in spec.columns:
         domain = column.task.removeprefix(f"{_COLUMN}_")
         for row in spec.rows:
             shares = [covered.get(cell.name) for cell in some if cell.variant == row.variant]
