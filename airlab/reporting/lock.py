@@ -29,6 +29,11 @@ class Lock:
     wall_s: dict[str, float]
     pages: tuple[str, ...]
 
+    @property
+    def untimed(self) -> tuple[str, ...]:
+        """Stages of which some seconds are unknown, by name."""
+        return tuple(sorted(name for name, seconds in self.wall_s.items() if not seconds))
+
 
 def write_lock(
     folder: Path,

@@ -16,9 +16,8 @@ _SECONDS_IN_MINUTE = 60
 def draw(results: Results) -> Iterator[Figure]:
     """One bar for every kind of stage; what the lock does not know is marked so."""
     lock = results.lock
-    # A lock counts nothing for artifacts that were gone when it was written: no stage takes no time.
     known = sorted(((s, name) for name, s in lock.wall_s.items() if s > 0), reverse=True)
-    gone = sorted(name for name, s in lock.wall_s.items() if s == 0)
+    gone = lock.untimed
     if not known and not gone:
         return
     sheet = Sheet(12 + _ROW * (len(known) + len(gone)) + 42)

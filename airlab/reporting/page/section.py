@@ -121,7 +121,7 @@ def section(
         tuple(sorted((lock.provenance.get("packages") or {}).items())),
         tuple(map(_machine, lock.machines)),
         sum(lock.wall_s.values()) / 60,
-        tuple(sorted(stage.replace("_", " ") for stage, seconds in lock.wall_s.items() if not seconds)),
+        tuple(stage.replace("_", " ") for stage in lock.untimed),
         published.files,
         tuple(_missing(published)),
         places,
