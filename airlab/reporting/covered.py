@@ -16,7 +16,7 @@ _FEWEST = 4
 
 @dataclass(frozen=True)
 class ArmInDomain:
-    """An arm against the reference in one domain, means over seeds.
+    """An arm in one domain, means over seeds.
 
     Attributes:
         covered: share of held-out n-grams that its training text holds, 0 to 1.

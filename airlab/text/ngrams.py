@@ -30,8 +30,9 @@ def word_ngrams(text: str, n: int, numbers: dict[str, int]) -> np.ndarray:
 
 def ngrams(ids: np.ndarray, n: int) -> np.ndarray:
     """A 64-bit number for each n-gram of `ids`, integers [ids], in order; uint64 [ids - n + 1]."""
+    ids = ids.astype(np.uint64, copy=False)
     count = max(0, len(ids) - n + 1)
     rolled = np.zeros(count, dtype=np.uint64)
     for place in range(n):
-        rolled = rolled * _MULTIPLIER + ids[place : place + count].astype(np.uint64)
+        rolled = rolled * _MULTIPLIER + ids[place : place + count]
     return rolled

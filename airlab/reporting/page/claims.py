@@ -55,11 +55,9 @@ def _goals(page: Written) -> Iterator[str]:
     """The method on each goal."""
     for grid in page.grids:
         if row := _row(grid, METHOD):
-            goal, columns = (
-                grid.title.partition(":")[0],
-                ("verdict", "composite against random", "Holm-adjusted p"),
-            )
+            columns = ("verdict", "composite against random", "Holm-adjusted p")
             verdict, composite, p_value = (row[grid.column(name)] for name in columns)
+            goal = grid.title.partition(":")[0]
             yield f"on {goal}, {METHOD} {verdict}: composite {composite}; Holm-adjusted p {_equals(p_value)}."
 
 
