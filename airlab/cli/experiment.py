@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from airlab.cli.bind import bind, to_plain
 from airlab.cli.jobs import Job, refuse_failures, run_jobs
 from airlab.cli.outputs import open_store
-from airlab.cli.overrides import choices
+from airlab.cli.overrides import choices, no_experiment
 from airlab.errors import UserError
 from airlab.reporting.figures.results import GATHERED, SELECTIONS
 from airlab.reporting.findings import print_findings, write_findings
@@ -88,7 +88,7 @@ def _known(name: object) -> str:
 
     known = choices(configs_folder(), "experiment")
     if name not in known:
-        raise UserError(f"there is no experiment {name!r}; known are {', '.join(known)}.")
+        raise no_experiment(name, known)
     return str(name)
 
 

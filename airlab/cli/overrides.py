@@ -99,9 +99,14 @@ def _full_name(name: str, configs: Path) -> str:
         return meant[0]
     if meant:
         raise UserError(f"experiment={name} may mean {' or '.join(meant)}; give the whole name.")
+    raise no_experiment(name, known)
+
+
+def no_experiment(name: object, known: Sequence[str]) -> UserError:
+    """The sentence about an experiment that is not there, with the shortest names `experiment=` takes."""
     lasts = [full.rpartition("/")[2] for full in known]
     short = (last if lasts.count(last) == 1 else full for last, full in zip(lasts, known, strict=True))
-    raise UserError(f"there is no experiment {name!r}; known are {', '.join(short)}.")
+    return UserError(f"there is no experiment {name!r}; known are {', '.join(short)}.")
 
 
 def explain(error: Exception, configs: Path, root: str) -> str:
