@@ -9,6 +9,9 @@ from scipy.stats import pearsonr
 from airlab.reporting.formats import number
 from airlab.reporting.pages import Page, Section, numbers
 
+NAME = "coverage"
+"""Of the page and its long form."""
+
 _LEVEL = 0.95
 _FEWEST = 4
 """Arms; an interval for a correlation of fewer is not defined."""
@@ -63,7 +66,7 @@ def covered_page(
         together.append((domain, correlation_text(list(found.values())), str(len(found))))
     first = Section("over arms", ("domain", "Pearson correlation of the two", "arms"), tuple(together))
     return Page(
-        name="coverage",
+        name=NAME,
         title=title,
         sections=(first, *sections),
         foot=(

@@ -1,5 +1,6 @@
 """Figures hold what the files say, can stand in any page, and are the same each time."""
 
+import csv
 import json
 import re
 import shutil
@@ -56,8 +57,7 @@ def changed(folder: Path, name: str, change: Any) -> Path:
 def test_every_results_folder_has_figures_of_its_own_and_of_its_cost() -> None:
     assert len(FOLDERS) >= 8
     for folder in FOLDERS:
-        alone = folder.parent.name == "coverage_audit"  # its page is all that it has
-        assert {"cost"} <= drawn(folder).keys() and (alone or len(drawn(folder)) > 1), folder
+        assert {"cost"} <= drawn(folder).keys() and len(drawn(folder)) > 1, folder
 
 
 def test_every_kind_that_is_promised_is_drawn() -> None:
@@ -80,6 +80,7 @@ def test_every_kind_that_is_promised_is_drawn() -> None:
         "probe-variants",
         "variant-effects",
         "step-evidence",
+        "coverage",
         "cost",
     }
 
@@ -389,3 +390,24 @@ def test_titles_without_marks_are_a_mistake() -> None:
         inline(svg, "x", "x", {"m": ("one", "two")})
     with pytest.raises(RuntimeError, match="nothing was drawn"):
         inline(svg, "x", "x", {"n": ("one",)})
+
+
+def test_every_arm_of_the_coverage_audit_stands_where_its_numbers_say_in_every_domain() -> None:
+    folder = next(folder for folder in FOLDERS if folder.parent.name == "coverage_audit")
+    with (folder / "coverage.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    figure = drawn(folder)["coverage"]
+    points = [
+        (float(line.get_xdata()[0]), float(line.get_ydata()[0]))
+        for axes in figure.drawing.axes
+        for line in axes.lines
+    ]
+    assert points == [(float(row["covered"]), float(row["bits_per_byte"])) for row in rows]
+    said = titles(figure)
+    assert all(any(t.startswith(f"{r['arm'].replace('_', ' ')}, {r['domain']}:") for t in said) for r in rows)
+    marks = {
+        (line.get_color(), line.get_marker(), line.get_markerfacecolor())
+        for axes in figure.drawing.axes
+        for line in axes.lines
+    }
+    assert len(marks) == len({row["arm"] for row in rows})
