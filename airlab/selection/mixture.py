@@ -33,11 +33,12 @@ class TokenizedCorpus:
     """Every document of a pool as ids, in the order of the unit ids whatever the order of the file.
 
     `offsets` and `lengths` are int64 [documents]; a document's ids are
-    `tokens[offset : offset + length]`. Documents without any token are left out.
+    `tokens[offset : offset + length]`. Documents without any token are left out. Names stay in Arrow's
+    memory: as Python's strings those of 200 million documents would take 30 GB.
     """
 
-    unit_ids: tuple[str, ...]
-    domains: tuple[str, ...]
+    unit_ids: pa.LargeStringArray
+    domains: pa.DictionaryArray
     offsets: np.ndarray
     lengths: np.ndarray
     tokens: "TokenFiles"
@@ -52,13 +53,17 @@ class TokenizedCorpus:
         Raises UserError when no document has a token.
         """
         facts = json.loads((folder / TOKENIZED).read_text())
-        index = pq.read_table(folder / INDEX).sort_by("unit_id")
+        index = pq.read_table(folder / INDEX)
         filled = index.filter(pc.greater(index["n_tokens"], 0))
         if filled.num_rows == 0:
             raise UserError("The corpus has no document with a token; give one with text.")
+        # Arrow's plain strings end at 2 GiB an array.
+        wide = {"unit_id": filled["unit_id"].cast(pa.large_string())}
+        wide["domain"] = filled["domain"].dictionary_encode()
+        filled = pa.table(wide | {name: filled[name] for name in ("offset", "n_tokens")}).sort_by("unit_id")
         return cls(
-            unit_ids=tuple(filled["unit_id"].to_pylist()),
-            domains=tuple(filled["domain"].to_pylist()),
+            unit_ids=filled["unit_id"].combine_chunks(),
+            domains=filled["domain"].combine_chunks(),
             offsets=filled["offset"].to_numpy(),
             lengths=filled["n_tokens"].to_numpy(),
             tokens=TokenFiles([folder / name for name in facts.get("files", [TOKENS])], facts["dtype"]),
@@ -142,37 +147,54 @@ def pass_order(
         copies = [chosen]
     else:
         copies = [everything, chosen]
-    keyed = [
-        (derive_seed(seed, "mixture order", number, copy, corpus.unit_ids[document]), document, copy)
+    keys = [
+        np.fromiter(
+            (
+                derive_seed(seed, "mixture order", number, copy, unit)
+                for unit in _names(corpus.unit_ids.take(pa.array(documents)))
+            ),
+            dtype=np.int64,
+            count=len(documents),
+        )
         for copy, documents in enumerate(copies)
-        for document in documents.tolist()
     ]
-    return np.array([document for _, document, _ in sorted(keyed)], dtype=np.int64)
+    placed = np.concatenate(copies)
+    of_copy = np.repeat(np.arange(len(copies)), [len(documents) for documents in copies])
+    order: np.ndarray = placed[np.lexsort((of_copy, placed, np.concatenate(keys)))]
+    return order
 
 
-def selected_documents(corpus: TokenizedCorpus, selection: Sequence[str] | None) -> np.ndarray | None:
-    """The selection as bool [documents]; None stays None.
+def _names(units: pa.LargeStringArray) -> Iterator[str]:
+    """One name after another, a million of them at a time as Python's strings."""
+    for start in range(0, len(units), 1_000_000):
+        yield from units.slice(start, 1_000_000).to_pylist()
+
+
+def selected_documents(
+    corpus: TokenizedCorpus, selection: pa.Array | pa.ChunkedArray | None
+) -> np.ndarray | None:
+    """The selection, unit ids, as bool [documents]; None stays None.
 
     Raises UserError when it is empty or names a document that the corpus does not have.
     """
     if selection is None:
         return None
-    if not selection:
+    if len(selection) == 0:
         raise UserError("The selection is empty: select a larger share, or train on the full pool.")
-    wanted = set(selection)
-    selected = np.array([unit in wanted for unit in corpus.unit_ids], dtype=bool)
-    unknown = sorted(wanted.difference(corpus.unit_ids))
-    if unknown:
+    wanted = pc.unique(selection.cast(pa.large_string()))
+    unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=corpus.unit_ids)))
+    if len(unknown):
         raise UserError(
-            f"The selection names {len(unknown)} documents that the corpus lacks, {unknown[0]!r} first: "
-            "select from the scores of this corpus."
+            f"The selection names {len(unknown)} documents that the corpus lacks, {min(_names(unknown))!r} "
+            "first: select from the scores of this corpus."
         )
+    selected: np.ndarray = pc.is_in(corpus.unit_ids, value_set=wanted).to_numpy(zero_copy_only=False)
     return selected
 
 
 def write_mixture(
     corpus: TokenizedCorpus,
-    selection: Sequence[str] | None,
+    selection: pa.Array | pa.ChunkedArray | None,
     spec: MixtureSpec,
     budget_tokens: int,
     context: int,
@@ -250,13 +272,12 @@ def _shares(corpus: TokenizedCorpus, selected: np.ndarray | None, drawn: np.ndar
     def passes(of: np.ndarray) -> float:
         return float(drawn[of].sum() / available[of].sum()) if of.any() else 0.0
 
-    domains = np.array(corpus.domains)
+    codes = corpus.domains.indices.to_numpy()
+    domains = {name: codes == code for code, name in enumerate(corpus.domains.dictionary.to_pylist())}
     chosen = np.zeros(len(drawn), dtype=bool) if selected is None else selected
     return {
         "passes_selected": None if selected is None else passes(chosen),
         "passes_unselected": passes(~chosen),
-        "tokens_per_domain": {
-            name: int(drawn[domains == name].sum()) for name in sorted(set(corpus.domains))
-        },
-        "passes_per_domain": {name: passes(domains == name) for name in sorted(set(corpus.domains))},
+        "tokens_per_domain": {name: int(drawn[domains[name]].sum()) for name in sorted(domains)},
+        "passes_per_domain": {name: passes(domains[name]) for name in sorted(domains)},
     }

@@ -52,10 +52,10 @@ class BuildMixture(Stage):
 
         from airlab.selection.mixture import TokenizedCorpus, write_mixture
 
-        selection: list[str] | None = None
+        selection = None
         if self.selection is not None:
             table = pq.read_table(work.input(self.selection) / "selection.parquet", columns=["unit_id"])
-            selection = table["unit_id"].to_pylist()
+            selection = table["unit_id"]
         facts = write_mixture(
             corpus=TokenizedCorpus.open(work.input(self.tokenized)),
             selection=selection,

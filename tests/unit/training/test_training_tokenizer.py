@@ -57,7 +57,9 @@ def test_tokenized_corpus_gives_back_each_document(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     found = {
         unit: tokenizer.decode(corpus.tokens[offset : offset + length].tolist())
-        for unit, offset, length in zip(corpus.unit_ids, corpus.offsets, corpus.lengths, strict=True)
+        for unit, offset, length in zip(
+            corpus.unit_ids.to_pylist(), corpus.offsets, corpus.lengths, strict=True
+        )
     }
     assert found == {"b": "the log 99", "c": "the mat"}
     assert (corpus.n_empty, facts["n_documents"], facts["n_bytes"]) == (1, 3, 17)
