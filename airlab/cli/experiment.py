@@ -265,7 +265,8 @@ def _tabulate(module: ModuleType, bound: Any, command: RunCommand, store: Store)
             _keep(folder, temporary, (ARCHIVE, GATHERED, EXAMPLES) if same else (ARCHIVE,))
     print_findings(made)
     if not command.partial:
-        print(visible(f"written to {folder}; airlab report with the same settings makes a page of it"))
+        named = f"airlab report experiment={bound.name} scale={bound.scale}"
+        print(visible(f"written to {folder}; {named}, with what else was set, makes a page of it"))
 
 
 def _keep(folder: Path, temporary: Path, names: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from airlab.cli.bind import bind
 from airlab.cli.cells import Cell, export_checkpoint, open_cell, selection_of
 from airlab.cli.origin import origin_of
 from airlab.cli.outputs import check_place, open_store, write_output
-from airlab.cli.scores_in import check_columns, read_table
+from airlab.cli.scores_in import check_columns, is_text, read_table
 from airlab.errors import UserError
 from airlab.progress import track
 from airlab.reporting.cards import Selection, data_card
@@ -40,8 +40,8 @@ FolderFormat = Literal["dataset", "torchtitan", "nanogpt", "olmo", "checkpoint"]
 FILES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 
 _SELECTED: dict[str, Callable[[pa.DataType], bool]] = {
-    "id": pa.types.is_string,
-    "domain": pa.types.is_string,
+    "id": is_text,
+    "domain": is_text,
     "n_tokens": pa.types.is_integer,
     "score": pa.types.is_floating,
 }

@@ -42,6 +42,10 @@ def prepare(arguments: Sequence[str], configs: Path) -> list[str]:
             )
         if argument.startswith("="):
             raise UserError(f"{argument} names no setting; write key=value without spaces around the sign.")
+        if "=" not in argument and not argument.startswith(("-", "~")):
+            raise UserError(
+                f"{argument} sets nothing: settings are given as key=value, and --help shows them."
+            )
         _refuse_elsewhere(argument, configs)
     sweep = any(a in SWEEP for a in arguments)
     return [_prepare_one(a, sweep, configs) for a in arguments]
@@ -69,6 +73,10 @@ def _prepare_one(argument: str, sweep: bool, configs: Path) -> str:
     if not equals:
         return argument
     key = _ALIASES.get(key, key)
+    if key in _PATHS and not value:
+        raise UserError(
+            f"{argument} is empty, which would mean this folder; give a path, or {argument}. to mean it."
+        )
     if key == "experiment":
         value = re.sub(r"[\w./-]+", lambda name: _full_name(name[0], configs), value)
     quoted = value[:1] in "'\"" and value[-1:] == value[:1] and len(value) > 1
@@ -119,6 +127,8 @@ def explain(error: Exception, configs: Path, root: str) -> str:
         r"Key '([^']+)' is not in struct", text
     ):
         key = found.group(1)
+        if "@" in key:
+            return f"there is no {key} to change; +{key}=… adds one."
         known = _known_keys(configs, root, key)
         return f"there is no setting {key!r}; known there: {', '.join(known)}."
     if found := re.search(r"Ambiguous value for argument '(.*)'", text):

@@ -64,7 +64,10 @@ def told(each: Iterable[tuple[str, float | None]], known: Mapping[str, Pace]) ->
             kinds[name] += seconds
     missing = ", ".join(f"{name} ({count})" for name, count in unknown.items())
     if not kinds:
-        return ["How long this takes is unknown: nothing of it was measured here or is in results/."]
+        return [
+            "How long this takes is unknown: nothing of it was measured here, and no lock in results/ times "
+            "it on a machine of this kind alone."
+        ]
     slowest = sorted(kinds, key=lambda name: -kinds[name])
     shares = ", ".join(f"{name} {duration(kinds[name])}" for name in slowest if kinds[name] >= _TOLD_S)
     rest = f", and what nothing was measured of: {missing}" if missing else ""

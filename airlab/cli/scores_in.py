@@ -16,9 +16,15 @@ from airlab.selection.needs import CuratedOrder, Need
 from airlab.selection.units import Columns, Units, not_measured
 from airlab.text.records import contradicts_itself
 
+
+def is_text(kind: pa.DataType) -> bool:
+    """Strings as `airlab score` writes them, or as pandas and Polars do when they write the table again."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
 _COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
-    "id": pa.types.is_string,
-    "domain": pa.types.is_string,
+    "id": is_text,
+    "domain": is_text,
     "n_tokens": pa.types.is_integer,
     "loss_base": pa.types.is_floating,
     "loss_ref": pa.types.is_floating,
@@ -30,7 +36,7 @@ _ORDER = "order"
 """The curators' order of traces, where there is one."""
 
 _OF_STEPS: dict[str, Callable[[pa.DataType], bool]] = {
-    "trace": pa.types.is_string,
+    "trace": is_text,
     "start": pa.types.is_integer,
     "end": pa.types.is_integer,
 }

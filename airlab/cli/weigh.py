@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from airlab.cli.bind import bind
 from airlab.cli.outputs import IDENTITY, already_there, check_output, write_output
-from airlab.cli.scores_in import check_columns, read_scores, read_table
+from airlab.cli.scores_in import check_columns, is_text, read_scores, read_table
 from airlab.errors import UserError
 from airlab.schema.base import Frozen
 from airlab.schema.step_weights import StepWeights
@@ -70,7 +70,7 @@ def _selected(path: Path) -> np.ndarray:
     if not path.is_file():
         raise UserError(f"selected={path} does not exist; make it with `airlab select output={path}`.")
     table = read_table(path, made_by)
-    check_columns(path, table, {"id": pa.types.is_string}, made_by)
+    check_columns(path, table, {"id": is_text}, made_by)
     ids: np.ndarray = np.unique(table["id"].to_numpy(zero_copy_only=False))
     return ids
 

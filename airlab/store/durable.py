@@ -108,11 +108,14 @@ def alone(final: Path) -> Iterator[None]:
     lock = filelock.FileLock(_lock_of(final))
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
+        # By ourselves first: where a folder takes no files at all, the lock would wait for ever.
+        os.close(os.open(_lock_of(final), os.O_CREAT | os.O_RDWR))
         lock.acquire()
     except OSError as error:
-        trouble = disk_trouble(error, final, 0)
-        if trouble is None:
-            raise
+        trouble = disk_trouble(error, final, 0) or UserError(
+            f"{final.parent} takes no new files ({os.strerror(error.errno or errno.EIO).lower()}): choose "
+            f"another place for {final.name}."
+        )
         raise trouble from error
     try:
         yield

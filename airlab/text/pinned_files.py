@@ -21,7 +21,7 @@ from airlab.schema.base import Frozen
 from airlab.schema.text import Columns, HubDataset
 from airlab.text.quarantine import Place
 from airlab.text.readers import text_columns
-from airlab.text.records import contradicts_itself
+from airlab.text.records import contradicts_itself, refuse_left_out
 from airlab.text.row_ranges import Group
 
 _HUB = "hf://"
@@ -98,11 +98,13 @@ def local_files(path: Path) -> tuple[Location, list[PinnedFile]]:
     """One Parquet file, or those of a folder, sorted.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or documents lie beside them that would be left out.
     """
     members = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not members or members[0].suffix != ".parquet":
         raise UserError(f"{path} holds no Parquet files, and only those are cut into parts: convert them.")
+    if path.is_dir():  # only Parquet files of the folder itself are cut into parts
+        refuse_left_out(path, members)
     folder = members[0].parent
     files = [PinnedFile(name=m.name, size=m.stat().st_size, digest="") for m in members]
     return Location(base=str(folder), words=str(path)), files

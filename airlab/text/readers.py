@@ -207,7 +207,8 @@ def choose_columns(present: list[str], columns: Columns, where: Place) -> Chosen
         raise Broken(
             where,
             "no column for the text",
-            f"has no text column: set input.text to one of its columns, {listed}.",
+            "has no text column: set input.text (of a corpus: corpus.columns.text) to one of its columns, "
+            f"{listed}.",
         )
     return ChosenColumns(
         text, find(columns.id, ID_NAMES, "ids"), find(columns.domain, DOMAIN_NAMES, "domains")

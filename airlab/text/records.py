@@ -71,11 +71,28 @@ def suffix_format(name: str) -> Format | None:
 
 
 def members_of(folder: Path) -> list[Path]:
-    """The files of a folder that can be read, sorted. `UserError` if there is none."""
+    """The files of a folder that can be read, sorted. `UserError` if there is none, or some lie deeper."""
     members = sorted(path for path in folder.iterdir() if path.is_file() and suffix_format(path.name))
     if not members:
         raise UserError(f"{folder} is neither a saved data set nor a folder of {', '.join(_SUFFIXES)} files.")
+    refuse_left_out(folder, members)
     return members
+
+
+def refuse_left_out(folder: Path, members: Iterable[Path]) -> None:
+    """Refuse a folder with files of documents besides `members`; hidden files and folders do not count.
+
+    Raises:
+        UserError: it names the first.
+    """
+    read = set(members)
+    for path in sorted(folder.rglob("*")):
+        within = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in within.parts)
+        if path not in read and not hidden and path.is_file() and suffix_format(path.name):
+            raise UserError(
+                f"{within} in {folder} would be left out: give it by itself, convert it or move it."
+            )
 
 
 def json_lines(source: Place, kind: Format, shape: str = "JSON object") -> Iterator[Read]:

@@ -64,11 +64,15 @@ def test_documents_that_cannot_be_read(score: Refused, case: str) -> None:
         ({"input": "empty"}, "empty is neither a saved data set nor a folder"),
         ({"input": "???"}, "input is missing; give it as input=..."),
         ({"input": "null"}, "give the documents as input=FILE"),
+        ({"input": ""}, "input= is empty, which would mean this folder"),
+        ({"input": "deep"}, "more/b.jsonl in deep would be left out"),
         ({"input.text": "boddy"}, "no column 'boddy' for the text: its columns are id, text, domain"),
         ({"input.id": "number"}, "no column 'number' for the ids: its columns are id, text, domain"),
         ({"heads": "nowhere.json"}, "heads=nowhere.json does not exist; make it with `airlab heads"),
         ({"output": "nowhere/out.parquet"}, "the folder nowhere does not exist"),
         ({"output": "out.csv"}, "output=out.csv must end in .parquet"),
+        ({"output": ""}, "output= is empty"),
+        ({"output": "/proc/out.parquet"}, "/proc takes no new files"),
         ({"output": "???"}, "output is missing; give it as output=..."),
         ({"machine": "gpu1"}, "asks for a GPU"),
         (
@@ -96,6 +100,9 @@ def test_settings_that_cannot_be(score: Refused, docs: Path, settings: dict[str,
     Path("notes.docx").write_text("x")
     Path("broken.parquet").write_text("x")
     Path("empty").mkdir()
+    Path("deep/more").mkdir(parents=True)
+    write_jsonl(Path("deep/a.jsonl"), documents(2))
+    write_jsonl(Path("deep/more/b.jsonl"), documents(2))
     assert told in score(**settings)
 
 
@@ -386,7 +393,9 @@ def test_experiments_that_cannot_be(refused: Refused, verb: str, setting: str, t
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["input"], "input"),
+        (["input"], "input sets nothing: settings are given as key=value"),
+        (["docs.jsonl"], "docs.jsonl sets nothing"),
+        (["selector@selectors.x=length"], "+selector@selectors.x=… adds one"),
         (["=x"], "=x names no setting"),
         (["input=[", "heads=h.json", "output=o.parquet"], "heads=h.json does not exist"),
         (["scoring={"], "cannot be read"),

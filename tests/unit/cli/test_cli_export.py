@@ -560,3 +560,33 @@ def test_what_a_killed_export_left_is_no_output_and_goes_away(export: Export, ex
     export("chosen", "format=dataset")
     assert len(datasets.load_from_disk("chosen")) == len(expected)
     assert sorted(p.name for p in Path().iterdir()) == ["chosen", "docs.jsonl", "selected.parquet"]
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view()])
+def test_tables_that_another_library_wrote_again_are_read(
+    airlab: Airlab, export: Export, kind: pa.DataType
+) -> None:
+    write_jsonl(Path("docs.jsonl"), rows())
+    given = rows()
+    losses = {name: [1.0 + n / 7 for n in range(COUNT)] for name in ("loss_base", "loss_ref", "entropy")}
+    table = pa.table(
+        {
+            "id": [str(row["id"]) for row in given],
+            "domain": [row["domain"] for row in given],
+            "n_tokens": [10] * COUNT,
+            **losses,
+            "attention_influence": [float(n * 7 % 11) for n in range(COUNT)],
+        }
+    )
+    found = []
+    for name, to in (("ours", pa.string()), ("theirs", kind)):
+        again = pa.table(
+            {c: table[c].cast(to) if c in ("id", "domain") else table[c] for c in table.column_names}
+        )
+        pq.write_table(again, f"{name}.parquet")
+        assert airlab("select", f"scores={name}.parquet", f"output={name}-selected.parquet").code == 0
+        selected = pq.read_table(f"{name}-selected.parquet")
+        pq.write_table(selected.set_column(0, "id", selected["id"].cast(to)), f"{name}-selected.parquet")
+        export(f"{name}.jsonl", selected=f"{name}-selected.parquet")
+        found.append(Path(f"{name}.jsonl").read_text())
+    assert found[0] == found[1] and found[0].count("\n") > 1

@@ -85,7 +85,8 @@ def test_a_lock_that_says_something_else_is_not_used(
 ) -> None:
     edited(lock, machines=machines)
     assert told(airlab, "scale=laptop") == [
-        "How long this takes is unknown: nothing of it was measured here or is in results/."
+        "How long this takes is unknown: nothing of it was measured here, and no lock in results/ times it "
+        "on a machine of this kind alone."
     ]
 
 

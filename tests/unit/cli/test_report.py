@@ -145,7 +145,7 @@ def test_after_any_run_the_page_and_its_figures_lie_beside_the_table(
 ) -> None:
     ran = airlab("run", f"experiment={NAME}", "scale=smoke")
     assert ran.code == 0, ran.err
-    assert ran.out.splitlines()[-1].endswith("airlab report with the same settings makes a page of it")
+    assert ran.out.splitlines()[-1].endswith("with what else was set, makes a page of it")
     answer = airlab("report", f"experiment={NAME}", "scale=smoke")
     assert answer.code == 0, answer.err
     folder = tmp_path / "mine" / NAME / "smoke"

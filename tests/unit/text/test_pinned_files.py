@@ -127,6 +127,17 @@ def test_what_is_no_parquet_file_is_told(tmp_path: Path, content: bytes) -> None
         pass
 
 
+@pytest.mark.parametrize("beside", ["notes.jsonl", "deeper/more.parquet"])
+def test_documents_that_would_be_left_out_are_told(tmp_path: Path, beside: str) -> None:
+    folder = write_files(tmp_path / "corpus")
+    (folder / beside).parent.mkdir(exist_ok=True)
+    (folder / beside).write_text("{}")
+    with pytest.raises(UserError, match=f"{beside} in .* would be left out"):
+        local_files(folder)
+    (folder / beside).rename(folder / beside.replace("notes", ".notes").replace("more", ".more"))
+    local_files(folder)
+
+
 def test_a_folder_without_parquet_files_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("{}")
     for path in (tmp_path, tmp_path / "a.jsonl"):
