@@ -18,7 +18,7 @@ from airlab.cli.bind import bind
 from airlab.cli.cells import Cell, export_checkpoint, open_cell, selection_of
 from airlab.cli.origin import origin_of
 from airlab.cli.outputs import check_place, open_store, write_output
-from airlab.cli.scores_in import check_columns, is_text, read_table
+from airlab.cli.scores_in import check_columns, read_table
 from airlab.errors import UserError
 from airlab.progress import track
 from airlab.reporting.cards import Selection, data_card
@@ -33,6 +33,7 @@ from airlab.store.plan import Plan
 from airlab.store.provenance import provenance
 from airlab.terminal import visible
 from airlab.text.exporting import schema_of, schema_with, write_dataset, write_jsonl, write_parquet
+from airlab.text.records import is_text
 from airlab.text.whole import Chosen, Counts, Whole, open_hub, open_whole
 
 FolderFormat = Literal["dataset", "torchtitan", "nanogpt", "olmo", "checkpoint"]

@@ -14,13 +14,7 @@ from airlab.cli.outputs import UNIT
 from airlab.errors import UserError
 from airlab.selection.needs import CuratedOrder, Need
 from airlab.selection.units import Columns, Units, not_measured
-from airlab.text.records import contradicts_itself
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Strings as `airlab score` writes them, or as pandas and Polars do when they write the table again."""
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
+from airlab.text.records import contradicts_itself, is_text
 
 _COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
     "id": is_text,

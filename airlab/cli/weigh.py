@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from airlab.cli.bind import bind
 from airlab.cli.outputs import IDENTITY, already_there, check_output, write_output
-from airlab.cli.scores_in import check_columns, is_text, read_scores, read_table
+from airlab.cli.scores_in import check_columns, read_scores, read_table
 from airlab.errors import UserError
 from airlab.schema.base import Frozen
 from airlab.schema.step_weights import StepWeights
@@ -20,6 +20,7 @@ from airlab.selection.step_weights import check_weights, of_selected, step_weigh
 from airlab.store.files import Files
 from airlab.store.fingerprint import canonical
 from airlab.terminal import visible
+from airlab.text.records import is_text
 
 
 class WeighCommand(Frozen):

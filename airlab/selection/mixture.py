@@ -58,9 +58,9 @@ class TokenizedCorpus:
         if filled.num_rows == 0:
             raise UserError("The corpus has no document with a token; give one with text.")
         # Arrow's plain strings end at 2 GiB an array.
-        wide = {"unit_id": filled["unit_id"].cast(pa.large_string())}
-        wide["domain"] = filled["domain"].dictionary_encode()
-        filled = pa.table(wide | {name: filled[name] for name in ("offset", "n_tokens")}).sort_by("unit_id")
+        wide = filled["unit_id"].cast(pa.large_string())
+        filled = filled.set_column(0, "unit_id", wide)
+        filled = filled.set_column(1, "domain", filled["domain"].dictionary_encode()).sort_by("unit_id")
         return cls(
             unit_ids=filled["unit_id"].combine_chunks(),
             domains=filled["domain"].combine_chunks(),
@@ -151,7 +151,7 @@ def pass_order(
         np.fromiter(
             (
                 derive_seed(seed, "mixture order", number, copy, unit)
-                for unit in _names(corpus.unit_ids.take(pa.array(documents)))
+                for unit in _names(corpus.unit_ids, documents)
             ),
             dtype=np.int64,
             count=len(documents),
@@ -164,10 +164,10 @@ def pass_order(
     return order
 
 
-def _names(units: pa.LargeStringArray) -> Iterator[str]:
-    """One name after another, a million of them at a time as Python's strings."""
-    for start in range(0, len(units), 1_000_000):
-        yield from units.slice(start, 1_000_000).to_pylist()
+def _names(units: pa.LargeStringArray, documents: np.ndarray) -> Iterator[str]:
+    """One document's name after another, a million of them at a time as Python's strings."""
+    for start in range(0, len(documents), 1_000_000):
+        yield from units.take(pa.array(documents[start : start + 1_000_000])).to_pylist()
 
 
 def selected_documents(
@@ -185,8 +185,8 @@ def selected_documents(
     unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=corpus.unit_ids)))
     if len(unknown):
         raise UserError(
-            f"The selection names {len(unknown)} documents that the corpus lacks, {min(_names(unknown))!r} "
-            "first: select from the scores of this corpus."
+            f"The selection names {len(unknown)} documents that the corpus lacks, "
+            f"{pc.min(unknown).as_py()!r} first: select from the scores of this corpus."
         )
     selected: np.ndarray = pc.is_in(corpus.unit_ids, value_set=wanted).to_numpy(zero_copy_only=False)
     return selected

@@ -103,7 +103,7 @@ def alone(final: Path) -> Iterator[None]:
     For names outside the store, whose stages have leases: two commands may be told the same output.
 
     Raises:
-        UserError: if the disk does not take the lock, see `disk_trouble`.
+        UserError: if the disk does not take the lock, see `disk_trouble`, or the folder takes no files.
     """
     lock = filelock.FileLock(_lock_of(final))
     try:

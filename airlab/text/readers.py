@@ -21,6 +21,7 @@ from airlab.text.records import (
     Format,
     Read,
     all_broken,
+    is_text,
     json_lines,
     json_type,
     members_of,
@@ -319,12 +320,7 @@ def text_columns(schema: pa.Schema, columns: Columns, source: Place) -> ChosenCo
             raise two_columns(source, name)
     kind = schema.field(chosen.text).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_null(kind)
-    ):
+    if not (is_text(kind) or pa.types.is_null(kind)):
         raise Broken(
             source,
             "text of another type",

@@ -51,7 +51,7 @@ def format_of(path: Path) -> Format:
             raise UserError(f"{path} holds several splits ({splits}): give the folder of one of them.")
         if (path / "state.json").exists():
             return "saved data set"
-        members_of(path)
+        refuse_left_out(path, members_of(path))
         return "folder"
     found = suffix_format(path.name)
     if found is None:
@@ -71,12 +71,16 @@ def suffix_format(name: str) -> Format | None:
 
 
 def members_of(folder: Path) -> list[Path]:
-    """The files of a folder that can be read, sorted. `UserError` if there is none, or some lie deeper."""
+    """The files of a folder that can be read, sorted. `UserError` if there is none."""
     members = sorted(path for path in folder.iterdir() if path.is_file() and suffix_format(path.name))
     if not members:
         raise UserError(f"{folder} is neither a saved data set nor a folder of {', '.join(_SUFFIXES)} files.")
-    refuse_left_out(folder, members)
     return members
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column's type is one of Arrow's for strings: libraries differ in which they write."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def refuse_left_out(folder: Path, members: Iterable[Path]) -> None:

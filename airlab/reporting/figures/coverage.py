@@ -47,19 +47,10 @@ def _scatter(results: Results, rows: Rows) -> Figure:
         axes.margins(0.08)
         for arm, one in own.items():
             colour, marker, filled = looks[arm]
-            (point,) = axes.plot(
-                [one.covered],
-                [one.loss],
-                marker=marker,
-                markersize=6,
-                linestyle="none",
-                color=LIGHT[colour],
-                markerfacecolor=LIGHT[colour] if filled else LIGHT["paper"],
-                markeredgewidth=1.4,
-                clip_on=False,
-            )
             said = f"{in_words(arm)}, {in_words(domain)}: {one.covered:.3f} held, {one.loss:.3f} bits a byte"
-            sheet.tell(point, said)
+            sheet.interval(
+                axes, one.loss, one.covered, None, None, said, colour=colour, marker=marker, filled=filled
+            )
         if number % 2 == 0:
             axes.set_ylabel("bits a byte", fontsize=SMALL)
     sheet.text(WIDTH / 2, sheet.height - 10, "share of held-out n-grams in the training text", ha="center")
