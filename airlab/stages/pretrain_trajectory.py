@@ -92,7 +92,7 @@ def _moment(export: str, updates: int, curve: list[dict[str, float]]) -> Moment:
 
 
 def read_moments(folder: Path) -> list[Moment]:
-    """The kept models of a finished trajectory, in the order of training."""
+    """The kept models of a finished trajectory or list, in the order of training."""
     return [Moment(**moment) for moment in json.loads((folder / _MOMENTS).read_text())]
 
 
@@ -115,3 +115,20 @@ class TakeMoment(Stage):
             with work.writing(path.name) as copy:
                 shutil.copyfile(path, copy)
         work.note(updates=moment.updates, tokens=moment.tokens)
+
+
+@dataclass(frozen=True)
+class ListMoments(Stage):
+    """A trajectory's `moments.json` without its models, for tables that outlive their weights."""
+
+    VERSION: ClassVar[int] = 1
+    trajectory: PretrainTrajectory
+
+    def slug(self) -> str:
+        """As the trajectory's."""
+        return self.trajectory.slug()
+
+    def run(self, work: Workdir, machine: Machine) -> None:
+        """Copy the list."""
+        with work.writing(_MOMENTS) as copy:
+            shutil.copyfile(work.input(self.trajectory) / _MOMENTS, copy)

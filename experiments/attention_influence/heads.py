@@ -35,15 +35,14 @@ number. Every row names the score from which a head would have been found with 8
 Expected at laptop scale: no head above chance at any checkpoint. A target of 2.4 million parameters sees 0.3
 million tokens, orders of magnitude fewer than copying heads were seen to need. Then the page shows that the
 measurement reads nothing where there is nothing, and no more than that; that it finds a head where one was
-built in is a test's business (`tests/unit/heads/test_planted_head.py`, `test_head_maps.py`). At the size
-below heads should form; not run yet, by arithmetic a quarter of an hour on one H100:
+built in is a test's business (`tests/unit/heads/test_planted_head.py`, `test_head_maps.py`).
 
-    airlab run experiment=attention_influence/heads machine=gpu1 target=llama-30m training=h100 \\
-        'seeds=[0]' halvings=8 probes.count=800 probes.max_tokens=4096 \\
-        map_probes.count=200 map_probes.max_tokens=1024 training.budget_tokens=209715200 corpus=pool \\
-        corpus.pool.bytes_per_domain.prose=20000000 corpus.pool.bytes_per_domain.code=40000000 \\
-        corpus.pool.bytes_per_domain.mathematics=20000000 \\
-        corpus.pool.bytes_per_domain.reference=20000000 results=outputs/heads
+At `scale=h100` the targets are those of `improved_scratch`, 31 million parameters on 60 million tokens of the
+large pool. Known before that run: five of 72 heads copied more than a tenth in a model of this size that had
+read a smaller pool twice (docs/LOG.md, selector size). Expected in every seed: no head above chance up to 7.5
+million tokens, some at 60, and most of the best score gained within one doubling, which is what "all at once"
+means where tokens double from map to map. Against it: heads above chance from the start, or scores that grow
+by the same factor with every doubling.
 
 Time at laptop scale on two CPU cores, estimated: 48 probes of 1,024 tokens take 48 to 65 s. The default, two
 seeds, one plain form and four domains are eight such runs; 512, 2,048 and 256 tokens together take two and a
@@ -81,7 +80,7 @@ from airlab.stages.build_pool import BuildPool
 from airlab.stages.detect_heads import DetectHeads, probe_results
 from airlab.stages.inputs import corpus_stage, model_input, tokenized_stage
 from airlab.stages.map_heads import MapHeads
-from airlab.stages.pretrain_trajectory import PretrainTrajectory, TakeMoment, read_moments
+from airlab.stages.pretrain_trajectory import ListMoments, PretrainTrajectory, TakeMoment, read_moments
 from airlab.store.stage import Stage
 from airlab.store.store import Store
 from airlab.text.sentences import sentences
@@ -236,11 +235,11 @@ def maps(config: Config, trajectory: PretrainTrajectory) -> tuple[MapHeads, ...]
 
 
 def targets(config: Config) -> dict[str, Stage]:
-    """Every variant's ranking, every trajectory, and the map of each of its moments."""
+    """Every variant's ranking, every trajectory's list of moments, and the map of each of them."""
     found: dict[str, Stage] = {f"probes/{variant.name}": variant.stage for variant in variants(config)}
     for trajectory in trajectories(config):
         name = f"seed-{trajectory.seed}"
-        found[f"trajectory/{name}"] = trajectory
+        found[f"moments/{name}"] = ListMoments(trajectory)
         for number, stage in enumerate(maps(config, trajectory)):
             found[f"map/{name}/{number}"] = stage
     return found
@@ -335,7 +334,7 @@ def _maps(config: Config, store: Store) -> Page:
     moments = []
     for trajectory in trajectories(config):
         name = f"seed-{trajectory.seed}"
-        kept = read_moments(_folder(store, name, trajectory))
+        kept = read_moments(_folder(store, name, ListMoments(trajectory)))
         for number, (moment, stage) in enumerate(zip(kept, maps(config, trajectory), strict=True)):
             found = read_map(_folder(store, f"{name}, map {number}", stage) / "map.json")
             moments.append(MappedMoment(trajectory.seed, moment.updates, moment.tokens, moment.loss, found))

@@ -89,7 +89,7 @@ def test_every_result_is_locked_under_a_name_of_its_own(opened: Any) -> None:
     prints = target_fingerprints(heads, config)
     kept = heads.trajectories(config)[0].n_moments
     assert kept == 6 and len(prints) == 11 + 3 * (1 + kept) == len(set(prints.values()))
-    assert {"probes/default", "trajectory/seed-2", f"map/seed-1/{kept - 1}"} <= prints.keys()
+    assert {"probes/default", "moments/seed-2", f"map/seed-1/{kept - 1}"} <= prints.keys()
 
 
 def test_one_more_map_moves_nothing_that_is_measured_on_the_selector(opened: Any) -> None:

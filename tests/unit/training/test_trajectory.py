@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from airlab.errors import UserError
 from airlab.schema.machine import Machine
 from airlab.selection.mixture import Mixture
-from airlab.stages.pretrain_trajectory import PretrainTrajectory, TakeMoment, read_moments
+from airlab.stages.pretrain_trajectory import ListMoments, PretrainTrajectory, TakeMoment, read_moments
 from airlab.store.plan import Plan
 from airlab.store.store import Store
 from airlab.training.packing import PackedSequences
@@ -92,6 +92,14 @@ def test_a_taken_moment_is_a_whole_model_folder(store: Store) -> None:
         assert bytes_of(store.folder(TakeMoment(kept, number))) == bytes_of(
             store.folder(kept) / moment.export
         )
+
+
+def test_the_list_says_the_same_and_outlives_the_models(store: Store) -> None:
+    kept = trajectory()
+    Plan(store, [ListMoments(kept)]).run(MACHINE)
+    listed = store.folder(ListMoments(kept))
+    assert read_moments(listed) == read_moments(store.folder(kept))
+    assert not list(listed.rglob("*.safetensors"))
 
 
 def test_too_few_updates_are_refused_before_training(store: Store) -> None:
