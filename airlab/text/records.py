@@ -30,6 +30,8 @@ _SUFFIXES: dict[str, Format] = {
     ".ndjson.zst": "jsonl.zst",
     ".parquet": "parquet",
 }
+_OTHER_TABLES = (".csv", ".tsv", ".arrow", ".jsonl.xz", ".jsonl.bz2", ".csv.gz", ".tsv.gz")
+"""Files that hold documents too, in formats that are not read; what describes a folder has other names."""
 _BATCH = 256
 _LONGEST_LINE = 64 << 20
 """Bytes. A longer line is broken: it would have to be in memory several times over to be read."""
@@ -84,7 +86,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def refuse_left_out(folder: Path, members: Iterable[Path]) -> None:
-    """Refuse a folder with files of documents besides `members`; hidden files and folders do not count.
+    """Refuse a folder with files of documents besides `members`, read or not; hidden ones do not count.
 
     Raises:
         UserError: it names the first.
@@ -93,7 +95,8 @@ def refuse_left_out(folder: Path, members: Iterable[Path]) -> None:
     for path in sorted(folder.rglob("*")):
         within = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in within.parts)
-        if path not in read and not hidden and path.is_file() and suffix_format(path.name):
+        holds_documents = suffix_format(path.name) or path.name.lower().endswith(_OTHER_TABLES)
+        if path not in read and not hidden and path.is_file() and holds_documents:
             raise UserError(
                 f"{within} in {folder} would be left out: give it by itself, convert it or move it."
             )

@@ -127,7 +127,7 @@ def test_what_is_no_parquet_file_is_told(tmp_path: Path, content: bytes) -> None
         pass
 
 
-@pytest.mark.parametrize("beside", ["notes.jsonl", "deeper/more.parquet"])
+@pytest.mark.parametrize("beside", ["notes.jsonl", "notes.csv", "deeper/more.parquet"])
 def test_documents_that_would_be_left_out_are_told(tmp_path: Path, beside: str) -> None:
     folder = write_files(tmp_path / "corpus")
     (folder / beside).parent.mkdir(exist_ok=True)
