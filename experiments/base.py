@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -25,6 +25,8 @@ class Experiment(Frozen):
     `evaluation` is one of them; of which kind, and so the field, is the experiment's own.
     """
 
+    ASKED: ClassVar[tuple[str, ...]] = ("attention_influence",)
+    """Arms that the question is about: a report tells their verdicts one by one, and counts all others."""
     scale: str
     corpus: Corpus = Field(discriminator="kind")
     model: ModelSource = Field(discriminator="kind")

@@ -151,7 +151,7 @@ def _questions(found: Sequence[Published]) -> dict[str, Question]:
     known = choices(configs_folder(), "experiment")
     names = [each.experiment for each in found if each.experiment in known]
     modules = {name: importlib.import_module("experiments." + name.replace("/", ".")) for name in names}
-    return {name: question(module.__doc__ or "") for name, module in modules.items()}
+    return {name: question(module.__doc__ or "", module.Config.ASKED) for name, module in modules.items()}
 
 
 def _check_page(path: Path) -> None:
@@ -173,11 +173,13 @@ def _write_text(path: Path, text: str) -> None:
 def _print_findings(found: Sequence[Published]) -> None:
     """What was found, experiment by experiment, and what it was made on."""
     console = Console(markup=False, highlight=False, soft_wrap=True)
+    asked = _questions(found)
     for read in found:
         console.print(without_controls(f"{read.experiment}, scale {read.scale}"), style="bold")
         for page in read.pages:
             console.print(without_controls(f"  {page.title}"))
-        for claim in claims(read):
+        arms = asked[read.experiment].arms if read.experiment in asked else ()
+        for claim in claims(read, arms):
             console.print(without_controls(f"  - {claim.text}"))
         for machine in read.lock.machines:
             where = ", ".join([*machine["gpus"], f"{machine['cpu']} with {machine['cores']} cores"])

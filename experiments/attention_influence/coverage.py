@@ -47,4 +47,5 @@ class Config(Continuation):
     """What `configs/experiment/attention_influence/coverage.yaml` binds to."""
 
     TITLE: ClassVar[str] = "Coverage, continued pretraining"
+    ASKED: ClassVar[tuple[str, ...]] = ("coverage", "influence_coverage")
     name: Literal["attention_influence/coverage"]

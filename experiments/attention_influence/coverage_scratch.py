@@ -30,4 +30,5 @@ class Config(Comparison):
     """What `configs/experiment/attention_influence/coverage_scratch.yaml` binds to."""
 
     TITLE: ClassVar[str] = "Coverage, from scratch"
+    ASKED: ClassVar[tuple[str, ...]] = ("coverage", "influence_coverage")
     name: Literal["attention_influence/coverage_scratch"]

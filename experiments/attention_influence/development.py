@@ -36,4 +36,10 @@ class Config(Continuation):
     """What `configs/experiment/attention_influence/development.yaml` binds to."""
 
     TITLE: ClassVar[str] = "Improved selectors, development"
+    ASKED: ClassVar[tuple[str, ...]] = (
+        "influence_excess",
+        "influence_novel",
+        "influence_balanced",
+        "attention_influence",
+    )
     name: Literal["attention_influence/development"]

@@ -51,4 +51,5 @@ class Config(Continuation):
     """What `configs/experiment/attention_influence/improved.yaml` binds to."""
 
     TITLE: ClassVar[str] = "Improved selectors, continued pretraining"
+    ASKED: ClassVar[tuple[str, ...]] = ("influence_excess", "influence_novel", "attention_influence")
     name: Literal["attention_influence/improved"]

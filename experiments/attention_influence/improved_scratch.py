@@ -32,4 +32,5 @@ class Config(Comparison):
     """What `configs/experiment/attention_influence/improved_scratch.yaml` binds to."""
 
     TITLE: ClassVar[str] = "Improved selectors, from scratch"
+    ASKED: ClassVar[tuple[str, ...]] = ("influence_excess", "influence_novel", "attention_influence")
     name: Literal["attention_influence/improved_scratch"]

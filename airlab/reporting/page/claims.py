@@ -5,14 +5,14 @@ question is about, whatever it says.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from airlab.reporting.formats import UNKNOWN
 from airlab.reporting.page.read import Grid, Published, Written
 
 METHOD = "attention influence"
-"""The arm that the questions are about."""
+"""The arm that most questions are about."""
 
 _FEW = 3
 """Settings that are told one by one."""
@@ -26,39 +26,50 @@ class Claim:
     source: str
 
 
-def claims(published: Published) -> tuple[Claim, ...]:
-    """What was found, what the experiment's question is about first."""
+def claims(published: Published, arms: Sequence[str] = ()) -> tuple[Claim, ...]:
+    """What was found, what the experiment's question is about first.
+
+    Args:
+        arms: those of its tables that the question is about, if not the method alone.
+    """
     pages = sorted(published.pages, key=lambda page: page.name not in _SETTINGS)
     return tuple(
         Claim(text[0].upper() + text[1:], page.source)
         for page in pages
-        for text in _CLAIMS.get(page.name, _nothing)(page)
+        for text in _told(page, arms or (METHOD,))
     )
+
+
+def _told(page: Written, arms: Sequence[str]) -> Iterator[str]:
+    if page.name in _OF_ARMS:
+        return _OF_ARMS[page.name](page, arms)
+    return _CLAIMS.get(page.name, _nothing)(page)
 
 
 def _nothing(page: Written) -> Iterator[str]:
     return iter(())
 
 
-def _table(page: Written) -> Iterator[str]:
-    """The method's verdict, and how often each verdict was given; all stand in the table."""
-    found = [sentence for sentence in page.sentences if sentence.startswith(f"{METHOD} ")]
-    yield from (found or page.sentences)[:1]
+def _table(page: Written, arms: Sequence[str]) -> Iterator[str]:
+    """The verdicts of these arms, and how often each verdict was given; all stand in the table."""
+    # The first of several: an arm stands before those that are named after it.
+    found = [next((text for text in page.sentences if text.startswith(f"{arm} ")), None) for arm in arms]
+    yield from list(filter(None, found)) or page.sentences[:1]
     grid = page.grid("Difference to ")
     if grid is not None and "verdict" in grid.headers and len(grid.rows) > _FEW:
         outcomes = [row[grid.column("verdict")] for row in grid.rows]
-        yield f"of {len(outcomes)} arms, {_counted(outcomes)}."
+        yield f"of {len(outcomes)} that were compared, {_counted(outcomes)}."
     yield from (note for note in page.notes if note.startswith("Nothing is claimed"))
 
 
-def _goals(page: Written) -> Iterator[str]:
-    """The method on each goal."""
+def _goals(page: Written, arms: Sequence[str]) -> Iterator[str]:
+    """These arms on each goal."""
     for grid in page.grids:
-        if row := _row(grid, METHOD):
+        for row in filter(None, (_row(grid, arm) for arm in arms)):
             columns = ("verdict", "composite against random", "Holm-adjusted p")
             verdict, composite, p_value = (row[grid.column(name)] for name in columns)
             goal = grid.title.partition(":")[0]
-            yield f"on {goal}, {METHOD} {verdict}: composite {composite}; Holm-adjusted p {_equals(p_value)}."
+            yield f"on {goal}, {row[0]} {verdict}: composite {composite}; Holm-adjusted p {_equals(p_value)}."
 
 
 def _covered(page: Written) -> Iterator[str]:
@@ -87,7 +98,10 @@ def _settings(page: Written) -> Iterator[str]:
 
 
 def _counted(outcomes: list[str]) -> str:
-    return ", ".join(f"{count} {outcome}" for outcome, count in Counter(outcomes).most_common())
+    return ", ".join(
+        f"{count} {outcome if count == 1 else outcome.replace('is not', 'are not')}"
+        for outcome, count in Counter(outcomes).most_common()
+    )
 
 
 def _p(text: str) -> float:
@@ -161,9 +175,8 @@ def _equals(p_value: str) -> str:
 
 
 _SETTINGS = ("ablations", "selector_size")
+_OF_ARMS: dict[str, Callable[[Written, Sequence[str]], Iterator[str]]] = {"table": _table, "goals": _goals}
 _CLAIMS: dict[str, Callable[[Written], Iterator[str]]] = {
-    "table": _table,
-    "goals": _goals,
     "coverage": _covered,
     **dict.fromkeys(_SETTINGS, _settings),
     "audit": _audit,

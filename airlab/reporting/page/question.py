@@ -1,6 +1,7 @@
 """What an experiment asked, and what was fixed before it ran: its module's docstring."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from markdown_it import MarkdownIt
@@ -18,10 +19,16 @@ class Question:
     text: str
     hypothesis: Markup
     plan: Markup
+    arms: tuple[str, ...]
+    """That it is about, as pages write them."""
 
 
-def question(docstring: str) -> Question:
-    """A question from a docstring: its first line, the paragraph with the hypothesis, and the others."""
+def question(docstring: str, arms: Iterable[str]) -> Question:
+    """A question from a docstring: its first line, the paragraph with the hypothesis, and the others.
+
+    Args:
+        arms: names of those that it is about.
+    """
     first, *blocks = re.split(r"\n\s*\n", docstring.strip())
     start = next((number for number, block in enumerate(blocks) if "Hypothesis" in block), len(blocks))
     end = start + 1
@@ -31,6 +38,7 @@ def question(docstring: str) -> Question:
         " ".join(first.split()),
         _html(blocks[start:end]),
         _html([*blocks[:start], *blocks[end:]]),
+        tuple(arm.replace("_", " ") for arm in arms),
     )
 
 

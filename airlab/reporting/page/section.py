@@ -110,7 +110,7 @@ def section(
         published.experiment,
         published.scale,
         asked,
-        claims(published),
+        claims(published, asked.arms if asked else ()),
         tuple(_pages(published, places)),
         tuple(_figure(figure, name, places, fingerprints) for figure in figures),
         # Safe: what is not of our making is escaped where the maps are made.

@@ -212,6 +212,23 @@ def test_every_table_is_claimed_from_whatever_was_found(committed: tuple[Element
         assert headings[-1] == "Why to believe it"
 
 
+def test_a_table_of_other_selectors_claims_what_became_of_those(committed: tuple[Element, Path]) -> None:
+    section = next(
+        e
+        for e in committed[0].all("section")
+        if e.attributes.get("id") == "attention-influence-improved-h100"
+    )
+    claimed = [li.text for li in section.of_class("claims")[0].all("li")]
+    arms = ("influence excess", "influence novel", "attention influence")
+    verdicts = [text for text in claimed if "random: composite" in text]
+    assert [text.startswith(arm.capitalize()) for text, arm in zip(verdicts, arms, strict=False)] == [
+        True
+    ] * 3
+    for goal in ("looking up and reasoning", "plain text"):
+        told = [text.removeprefix(f"On {goal}, ") for text in claimed if text.startswith(f"On {goal}, ")]
+        assert [text.startswith(f"{arm} ") for text, arm in zip(told, arms, strict=True)] == [True] * 3
+
+
 def test_the_goals_that_were_fixed_before_are_claimed_for_the_method(committed: tuple[Element, Path]) -> None:
     section = next(
         e
@@ -343,7 +360,7 @@ def test_what_is_lost_is_claimed_like_what_is_won() -> None:
 
 def test_a_question_is_the_first_line_and_the_rest_is_kept() -> None:
     text = "Does it?\n\nHypothesis (A): it does:\n\n- `one`: <b>\n\nPlan: [a](javascript:x) 2 & 3."
-    found = question(text)
-    assert found.text == "Does it?"
+    found = question(text, ("one_arm",))
+    assert found.text == "Does it?" and found.arms == ("one arm",)
     assert "<code>one</code>: &lt;b&gt;" in found.hypothesis
     assert "Plan: [a](javascript:x) 2 &amp; 3." in found.plan and "<a" not in found.plan
