@@ -43,6 +43,12 @@ def named(module: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("module", [development, improved, improved_scratch, coverage, coverage_scratch])
+def test_what_is_asked_about_is_among_the_arms(module: Any, opened: Any) -> None:
+    config = opened(module, H100)
+    assert set(config.ASKED) <= {cell.variant for cell in module.cells(config)}
+
+
+@pytest.mark.parametrize("module", [development, improved, improved_scratch, coverage, coverage_scratch])
 def test_every_arm_that_a_plan_names_is_trained(opened: Any, module: Any) -> None:
     of_other_size = {improved_scratch: improved, coverage_scratch: coverage}
     arms = named(of_other_size.get(module, module)) | named(module)
