@@ -178,8 +178,7 @@ def _print_findings(found: Sequence[Published]) -> None:
         console.print(without_controls(f"{read.experiment}, scale {read.scale}"), style="bold")
         for page in read.pages:
             console.print(without_controls(f"  {page.title}"))
-        arms = asked[read.experiment].arms if read.experiment in asked else ()
-        for claim in claims(read, arms):
+        for claim in claims(read, asked.get(read.experiment)):
             console.print(without_controls(f"  - {claim.text}"))
         for machine in read.lock.machines:
             where = ", ".join([*machine["gpus"], f"{machine['cpu']} with {machine['cores']} cores"])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from airlab.reporting.formats import UNKNOWN
+from airlab.reporting.page.question import Question
 from airlab.reporting.page.read import Grid, Published, Written
 
 METHOD = "attention influence"
@@ -26,17 +27,12 @@ class Claim:
     source: str
 
 
-def claims(published: Published, arms: Sequence[str] = ()) -> tuple[Claim, ...]:
-    """What was found, what the experiment's question is about first.
-
-    Args:
-        arms: those of its tables that the question is about, if not the method alone.
-    """
+def claims(published: Published, asked: Question | None = None) -> tuple[Claim, ...]:
+    """What was found, what the experiment's question is about first: the method, where none is known."""
+    arms = asked.arms if asked else (METHOD,)
     pages = sorted(published.pages, key=lambda page: page.name not in _SETTINGS)
     return tuple(
-        Claim(text[0].upper() + text[1:], page.source)
-        for page in pages
-        for text in _told(page, arms or (METHOD,))
+        Claim(text[0].upper() + text[1:], page.source) for page in pages for text in _told(page, arms)
     )
 
 

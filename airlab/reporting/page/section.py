@@ -110,7 +110,7 @@ def section(
         published.experiment,
         published.scale,
         asked,
-        claims(published, asked.arms if asked else ()),
+        claims(published, asked),
         tuple(_pages(published, places)),
         tuple(_figure(figure, name, places, fingerprints) for figure in figures),
         # Safe: what is not of our making is escaped where the maps are made.

@@ -221,12 +221,10 @@ def test_a_table_of_other_selectors_claims_what_became_of_those(committed: tuple
     claimed = [li.text for li in section.of_class("claims")[0].all("li")]
     arms = ("influence excess", "influence novel", "attention influence")
     verdicts = [text for text in claimed if "random: composite" in text]
-    assert [text.startswith(arm.capitalize()) for text, arm in zip(verdicts, arms, strict=False)] == [
-        True
-    ] * 3
+    assert all(text.startswith(arm.capitalize()) for text, arm in zip(verdicts[:3], arms, strict=True))
     for goal in ("looking up and reasoning", "plain text"):
         told = [text.removeprefix(f"On {goal}, ") for text in claimed if text.startswith(f"On {goal}, ")]
-        assert [text.startswith(f"{arm} ") for text, arm in zip(told, arms, strict=True)] == [True] * 3
+        assert all(text.startswith(f"{arm} ") for text, arm in zip(told, arms, strict=True))
 
 
 def test_the_goals_that_were_fixed_before_are_claimed_for_the_method(committed: tuple[Element, Path]) -> None:
