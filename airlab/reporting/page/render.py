@@ -23,7 +23,7 @@ GENERATOR = '<meta name="generator" content="airlab report">'
 """How a page of ours is known from a file of somebody else's."""
 
 _HERE = Path(__file__).parent
-_NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?: ?%)?(?: \[[^\]]*\])?")
+_NUMBER = re.compile(r"[+−]?\d[\d,]*(?:\.\d+)?(?: ?%)?(?: \[[^\]]*\])?")
 _MINUS = re.compile(r"(?<![\w.-])-(?=\d)")
 _P_VALUE = re.compile(r"(?<=\bp) (?=[=<] )|(?<=\bp [=<]) ")
 
@@ -35,12 +35,13 @@ def shown(text: str) -> str:
 
 def linked(text: str, href: str) -> Markup:
     """A sentence whose numbers, each with its interval, lead to where they come from."""
-    parts, end = [], 0
+    # Shown as a whole: a hyphen is known from a minus sign by what stands before it.
+    text, parts, end = shown(text), [], 0
     for found in _NUMBER.finditer(text):
-        parts.append(escape(shown(text[end : found.start()])))
-        parts.append(Markup('<a class="n" href="{}">{}</a>').format(href, shown(found.group())))
+        parts.append(escape(text[end : found.start()]))
+        parts.append(Markup('<a class="n" href="{}">{}</a>').format(href, found.group()))
         end = found.end()
-    return Markup("").join([*parts, escape(shown(text[end:]))])
+    return Markup("").join([*parts, escape(text[end:])])
 
 
 @functools.cache

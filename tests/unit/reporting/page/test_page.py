@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airlab.cli.report import TITLE, page_of, reading_order
@@ -290,6 +290,7 @@ def test_what_was_written_is_read_back(text: str) -> None:
 
 
 @settings(max_examples=100)
+@example("2026-11-23, 3-5 and -0.2")
 @given(st.text())
 def test_linking_numbers_changes_no_word(text: str) -> None:
     read = read_page(str(linked(text, "file.csv")).replace("\r", ""))
