@@ -25,8 +25,8 @@ def test_a_grid_costs_what_its_cells_do(tmp_path: Path) -> None:
 def test_every_experiment_on_a_gpu_is_on_the_page() -> None:
     results = writer.ROOT / "results" / "attention_influence"
     published = {lock.parents[1].name for lock in results.glob("*/h100/lock.json")}
-    # A plan does not count the masking check's tasks, and the coverage audit needs no GPU.
-    assert published - {"masking_check", "coverage_audit"} <= set(writer.EXPERIMENTS)
+    # A plan counts neither the masking check's tasks nor heads in training; the coverage audit needs no GPU.
+    assert published - {"masking_check", "heads", "coverage_audit"} <= set(writer.EXPERIMENTS)
 
 
 def test_what_was_thrown_away_unmeasured_has_no_minutes(tmp_path: Path) -> None:
