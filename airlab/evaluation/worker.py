@@ -6,6 +6,7 @@ It ends when its input ends, even in the middle of an evaluation, so it never ou
 started it: another one may soon write the same records.
 """
 
+import gc
 import json
 import os
 import queue
@@ -40,6 +41,7 @@ def main() -> None:
         except Exception as error:
             traceback.print_exc()
             reply = {"error": f"{type(error).__name__}: {error}"}
+        _make_room()
         sys.stderr.flush()
         write(reply)
 
@@ -48,6 +50,14 @@ def _read(requests: "queue.SimpleQueue[str]") -> None:
     for line in sys.stdin:
         requests.put(line)
     os._exit(0)  # whatever is being evaluated, nobody waits for it any more
+
+
+def _make_room() -> None:
+    """Give back the GPU's memory: this process lives on, and what is trained next needs it."""
+    torch = sys.modules.get("torch")  # only an evaluation imports it
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _answer(request: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
