@@ -147,6 +147,8 @@ def _bare(axes: Any, columns: int, rows: int) -> None:
 def _cell(sheet: Sheet, axes: Any, column: int, row: int, shade: str, said: str) -> None:
     from matplotlib.patches import Rectangle
 
-    patch = Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, facecolor=shade, edgecolor="none")
+    patch = Rectangle(
+        (column - 0.47, row - 0.46), 0.94, 0.92, facecolor=shade, edgecolor="none", clip_on=False
+    )
     axes.add_artist(patch)  # limits are set, and many patches would each ask for them
     sheet.tell(patch, said)

@@ -79,6 +79,7 @@ def cells(
                 facecolor=sequential(score, highest),
                 edgecolor=LIGHT["ink"] if ring else "none",
                 linewidth=1.6 if ring else 0,
+                clip_on=False,
             )
             axes.add_artist(patch)  # limits are set, and many patches would each ask for them
             sheet.tell(patch, f"layer {layer}, head {head}: {score:.3f}" + (", marked" if ring else ""))

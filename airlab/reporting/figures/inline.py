@@ -13,7 +13,8 @@ from airlab.reporting.figures.palette import LIGHT
 
 SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
-_FONT = re.compile(r"'?DejaVu Sans'?(?:, sans-serif)?")
+_FONT = re.compile(r"font-family: ?'?DejaVu Sans'?(?:, sans-serif)?;? ?")
+_FAMILY = "font-family:var(--fig-font,system-ui,sans-serif)"  # said once: every text inherits it
 _DECIMALS = re.compile(r"-?\d+\.\d+")
 _ROUNDED = ("d", "x", "y", "width", "height", "points", "transform")
 _COLOURS = {value: f"var(--fig-{name},{value})" for name, value in LIGHT.items()}
@@ -58,7 +59,7 @@ def inline(svg: str, name: str, label: str, titles: Mapping[str, Sequence[str]])
             "height": f"{float(height):g}",
             "role": "img",
             "aria-label": label,
-            "style": "max-width:100%;height:auto;stroke-linejoin:round;stroke-linecap:butt",
+            "style": f"max-width:100%;height:auto;stroke-linejoin:round;stroke-linecap:butt;{_FAMILY}",
         }
     )
     return ElementTree.tostring(root, encoding="unicode")
@@ -122,7 +123,8 @@ def _tidy(element: Element) -> None:
     if element.get("transform", "").startswith("rotate(-0 "):
         del element.attrib["transform"]
     if style := element.get("style"):
-        style = _FONT.sub("var(--fig-font,system-ui,sans-serif)", style)
+        style = _FONT.sub("", style)
+        style = style.replace("text-anchor: start; ", "")  # where text begins unless told otherwise
         style = _COLOUR.sub(lambda found: _COLOURS[found.group()], style)
         element.set("style", re.sub(r"([:;]) ", r"\1", style))
     for key in _ROUNDED:
