@@ -66,6 +66,26 @@ def goals(folder: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def shares(**folders: str) -> str:
+    """Every arm of tables that differ in one thing, against random; bold where told from random."""
+    told = {}
+    for heading, folder in folders.items():
+        found = json.loads((RESULTS / folder / "estimates.json").read_text(encoding="utf-8"))
+        told[heading] = {
+            name: _told(**verdict["composite"], outcome=verdict["outcome"])
+            for name, verdict in found["verdicts"].items()
+        }
+    arms = dict.fromkeys(name for cells in told.values() for name in cells)
+    lines = [
+        f"| arm | {' | '.join(heading.replace('_', ' ') for heading in told)} |",
+        f"|---|{'---:|' * len(told)}",
+    ]
+    for name in arms:
+        cells = (cells.get(name, "") for cells in told.values())
+        lines.append(f"| {escape(name.replace('_', ' '))} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _told(value: float | str, low: float | str, high: float | str, outcome: str, **_: object) -> str:
     """A composite with its interval, bold if it is told from random."""
     text = escape(f"{float(value):+.2f} [{float(low):+.2f}, {float(high):+.2f}]")
@@ -100,6 +120,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "main": lambda: verdicts("attention_influence/main/laptop"),
     "selector_size": lambda: verdicts("attention_influence/selector_size/h100"),
     "continued": lambda: goals("attention_influence/continued/h100"),
+    "air": lambda: shares(a_quarter_of_the_tokens="air/main/h100", a_tenth="air/tenth/h100"),
     "masking": masking,
 }
 
