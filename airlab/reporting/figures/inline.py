@@ -16,6 +16,8 @@ _HREF = "{http://www.w3.org/1999/xlink}href"
 _FONT = re.compile(r"font-family: ?'?DejaVu Sans'?(?:, sans-serif)?;? ?")
 _FAMILY = "font-family:var(--fig-font,system-ui,sans-serif)"  # said once: every text inherits it
 _DECIMALS = re.compile(r"-?\d+\.\d+")
+_BOX = re.compile(r"M (\S+) (\S+) L (\S+) \2 L \3 (\S+) L \1 \4 z")
+_COMMAND = re.compile(r" ?([A-Za-z]) ?")
 _ROUNDED = ("d", "x", "y", "width", "height", "points", "transform")
 _COLOURS = {value: f"var(--fig-{name},{value})" for name, value in LIGHT.items()}
 _COLOUR = re.compile("|".join(_COLOURS))
@@ -116,7 +118,7 @@ def _rename(root: Element, name: str) -> None:
 
 
 def _tidy(element: Element) -> None:
-    """Colours as variables, the page's font, two decimals, no blanks."""
+    """Colours as variables, the drawing's own font, two decimals, no blanks."""
     for key in ("fill", "stroke"):  # a variable is none in an attribute
         if element.get(key) in _COLOURS:
             element.set("style", f"{key}:{element.attrib.pop(key)}")
@@ -131,6 +133,8 @@ def _tidy(element: Element) -> None:
         if key in element.attrib:
             text = _DECIMALS.sub(lambda found: _short(found.group()), element.attrib[key])
             element.set(key, " ".join(text.split()))
+    if "d" in element.attrib:  # rectangles by their sides, and no blanks around letters
+        element.set("d", _COMMAND.sub(r"\1", _BOX.sub(r"M \1 \2 H \3 V \4 H \1 z", element.attrib["d"])))
     if not (element.text or "").strip():
         element.text = None
     if not (element.tail or "").strip():

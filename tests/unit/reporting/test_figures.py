@@ -118,7 +118,7 @@ def test_intervals_lie_in_the_picture_in_proportion() -> None:
         if title is None or path is None or "would" in str(title.text):
             continue
         variant = str(title.text).partition(":")[0].replace(" ", "_")
-        left, right = (float(x) for x in re.findall(r"[ML] ([\d.]+) [\d.]+", path.get("d", "")))
+        left, right = (float(x) for x in re.findall(r"[ML]([\d.]+) [\d.]+", path.get("d", "")))
         ends = found[variant]["composite"]
         scale.add(round((right - left) / (ends["high"] - ends["low"]), -1))
     assert len(scale) == 1
