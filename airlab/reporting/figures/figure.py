@@ -18,8 +18,8 @@ class Figure:
         name: of its files, without suffix; unique in its folder.
         title: what it shows, in a few words.
         caption: how to read it: units, sample sizes, what is unknown.
-        svg: an element to put into a page. Its ids are like no other figure's, and its colours are the
-            variables of `STYLE`, each with the light colour to fall back on.
+        svg: an element to put into a page that has `STYLE`, whose variables its colours are. Its ids are like
+            no other figure's.
         sources: what it was drawn from: files of the folder, and fingerprints of artifacts.
     """
 
@@ -34,6 +34,6 @@ class Figure:
 def standalone(figure: Figure) -> str:
     """The SVG as a file of its own: with the colours of both grounds, a ground, and its caption."""
     start, _, rest = figure.svg.partition(">")
-    ground = '<rect width="100%" height="100%" style="fill:var(--fig-paper,#ffffff)" />'
+    ground = '<rect width="100%" height="100%" style="fill:var(--fig-paper)" />'
     words = f"<title>{escape(figure.title)}</title><desc>{escape(figure.caption)}</desc>"
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{start}>{words}<style>{STYLE}</style>{ground}{rest}\n'

@@ -19,7 +19,7 @@ _DECIMALS = re.compile(r"-?\d+\.\d+")
 _BOX = re.compile(r"M (\S+) (\S+) L (\S+) \2 L \3 (\S+) L \1 \4 z")
 _COMMAND = re.compile(r" ?([A-Za-z]) ?")
 _ROUNDED = ("d", "x", "y", "width", "height", "points", "transform")
-_COLOURS = {value: f"var(--fig-{name},{value})" for name, value in LIGHT.items()}
+_COLOURS = {value: f"var(--fig-{name})" for name, value in LIGHT.items()}
 _COLOUR = re.compile("|".join(_COLOURS))
 _LINK = re.compile(r"url\(#([^)]+)\)")
 
@@ -118,7 +118,7 @@ def _rename(root: Element, name: str) -> None:
 
 
 def _tidy(element: Element) -> None:
-    """Colours as variables, the drawing's own font, two decimals, no blanks."""
+    """Colours as variables, the font left to the drawing, two decimals, no blanks."""
     for key in ("fill", "stroke"):  # a variable is none in an attribute
         if element.get(key) in _COLOURS:
             element.set("style", f"{key}:{element.attrib.pop(key)}")

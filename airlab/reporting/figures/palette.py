@@ -1,7 +1,7 @@
 """Colours of figures: told apart by the colour-blind, and variables of the page that shows them.
 
 The hues are Okabe and Ito's. A figure is drawn in the light values; on the way into SVG each becomes a
-variable with that value to fall back on, so that a page can show the same figure on a dark ground.
+variable, so that a page can show the same figure on a dark ground; `STYLE` says what the variables are.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,5 @@
 """One experiment at one scale, ready to be set: everything in reading order, with links."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,6 @@ from airlab.reporting.token_maps import EXAMPLES, render_examples
 
 MAIN = "table"
 """The page that is a table of arms."""
-
-_FALLBACK = re.compile(r"(?<=\(--fig-)([\w-]+),#[0-9a-f]{6}\)")
 
 _LEADS = {
     "ablations": "Attention influence against random",
@@ -158,9 +155,8 @@ def _figure(figure: Figure, section: str, places: Places, fingerprints: Mapping[
         # What is no cell of the table was named where the figure's numbers were gathered.
         return Part(source[:12], fingerprints.get(source, places.file(GATHERED)))
 
-    # Safe: made by our own drawing code, where texts are escaped by the XML writer. The page says what every
-    # colour is, so none needs one to fall back on: a tenth of its length.
-    svg = Markup(_FALLBACK.sub(r"\1)", figure.svg))
+    # Safe: made by our own drawing code, where texts are escaped by the XML writer.
+    svg = Markup(figure.svg)
     return ShownFigure(
         f"{section}-figure-{figure.name}", figure.title, figure.caption, svg, tuple(map(lead, figure.sources))
     )
