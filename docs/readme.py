@@ -7,8 +7,9 @@ writes, so that the README cannot say what the results do not.
 import csv
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from airlab.reporting.formats import escape, number, p_text
 from airlab.stats.estimate import Estimate
@@ -36,12 +37,11 @@ def filled(text: str) -> str:
 
 def verdicts(folder: str) -> str:
     """Every arm of a table against random at equal tokens."""
-    found = json.loads((RESULTS / folder / "estimates.json").read_text(encoding="utf-8"))
     lines = [
         "| arm | composite against random | Holm-adjusted p | detectable |",
         "|---|---:|---:|---:|",
     ]
-    for name, verdict in found["verdicts"].items():
+    for name, verdict in _verdicts(folder).items():
         composite = Estimate(**verdict["composite"]).text(2, sign=True)
         numbers = (composite, p_text(verdict["p_holm"]), number(verdict["detectable"], 2))
         lines.append("| " + " | ".join(map(escape, (name.replace("_", " "), *numbers))) + " |")
@@ -50,7 +50,6 @@ def verdicts(folder: str) -> str:
 
 def goals(folder: str) -> str:
     """Every arm of a table against random, over all columns and on each goal; bold where told from random."""
-    found = json.loads((RESULTS / folder / "estimates.json").read_text(encoding="utf-8"))
     with (RESULTS / folder / "goals.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     named = list(dict.fromkeys(row["goal"] for row in rows))
@@ -59,8 +58,8 @@ def goals(folder: str) -> str:
         f"| arm | all columns | {' | '.join(named)} |",
         f"|---|{'---:|' * (1 + len(named))}",
     ]
-    for name, verdict in found["verdicts"].items():
-        cells = [_told(**verdict["composite"], outcome=verdict["outcome"])]
+    for name, verdict in _verdicts(folder).items():
+        cells = [_composite(verdict)]
         cells += [_told(**by_key[goal, name]) for goal in named]
         lines.append(f"| {escape(name.replace('_', ' '))} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -70,11 +69,7 @@ def shares(**folders: str) -> str:
     """Every arm of tables that differ in one thing, against random; bold where told from random."""
     told = {}
     for heading, folder in folders.items():
-        found = json.loads((RESULTS / folder / "estimates.json").read_text(encoding="utf-8"))
-        told[heading] = {
-            name: _told(**verdict["composite"], outcome=verdict["outcome"])
-            for name, verdict in found["verdicts"].items()
-        }
+        told[heading] = {name: _composite(verdict) for name, verdict in _verdicts(folder).items()}
     arms = dict.fromkeys(name for cells in told.values() for name in cells)
     lines = [
         f"| arm | {' | '.join(heading.replace('_', ' ') for heading in told)} |",
@@ -84,6 +79,17 @@ def shares(**folders: str) -> str:
         cells = (cells.get(name, "") for cells in told.values())
         lines.append(f"| {escape(name.replace('_', ' '))} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _verdicts(folder: str) -> dict[str, Any]:
+    """What is said of every arm of a table, by its name."""
+    found = json.loads((RESULTS / folder / "estimates.json").read_text(encoding="utf-8"))
+    verdicts: dict[str, Any] = found["verdicts"]
+    return verdicts
+
+
+def _composite(verdict: Mapping[str, Any]) -> str:
+    return _told(**verdict["composite"], outcome=verdict["outcome"])
 
 
 def _told(value: float | str, low: float | str, high: float | str, outcome: str, **_: object) -> str:
